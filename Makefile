@@ -1,0 +1,51 @@
+# Everything a newcomer needs. `make help` lists it.
+PYTHON ?= python3
+RECIPE ?= digits
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+DEMO   := .demo/$(RECIPE)
+export PATH := $(abspath $(BIN)):$(PATH)
+
+.PHONY: help install demo ui lint types test test-all lock clean
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+install: $(STAMP) ## make .venv with every dependency pinned by hash
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(STAMP) ## data -> teacher -> student -> verdict -> registry (RECIPE=fashion_mnist for the longer one)
+	@test -e $(DEMO)/params.yaml || $(BIN)/robustdistill init $(DEMO) --recipe $(RECIPE) $(if $(DOWNLOAD),--download)
+	@$(BIN)/python flows/retrain.py --workspace $(DEMO) --reason "make demo"
+
+ui: $(STAMP) ## MLflow and Prefect on the demo's stores, until Ctrl-C
+	@$(BIN)/robustdistill --workspace $(DEMO) ui
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+test: lint types ## lint, types and tests, as CI runs them
+	$(BIN)/pytest -m "not heavy" --cov --cov-report=term:skip-covered
+
+test-all: lint types ## and what needs Fashion-MNIST or services
+	$(BIN)/pytest --cov --cov-report=term:skip-covered
+
+lock: ## compile the pinned requirements anew
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --no-annotate --quiet --output-file requirements/dev.txt
+	echo "uv==0.13.9" | $(BIN)/uv pip compile - --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --no-annotate --quiet --output-file requirements/uv.txt
+
+clean: ## remove what make made (the demo's models and records too)
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache

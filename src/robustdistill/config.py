@@ -1,0 +1,243 @@
+"""The configuration of a workspace: params.yaml (what changes a model) and policy.yaml (what is demanded of one).
+
+Both are complete on disk: recipes are sparse, `init` expands them, and a missing key is an error, so that what a run
+used can be read. Options of a method, attack or model are checked by that class's own Config (`options`).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from robustdistill.errors import BadInput
+from robustdistill.threat import ThreatModel, parse_eps
+
+
+class Strict(BaseModel):
+    """Frozen, strictly typed, unknown keys refused; the base of every config of the project."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+Spec = dict[str, Any]  # {"name": "rslad", ...options}: resolved by the package that owns the name
+
+NAME = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")
+
+
+class Threat(Strict):
+    norm: Literal["linf", "l2"] = Field(description="how the size of a change is measured")
+    eps: float | str = Field(description='the largest change, in the units of the input: 0.1 or "8/255"')
+
+    @field_validator("eps")
+    @classmethod
+    def _positive(cls, value: float | str) -> float | str:
+        try:
+            parse_eps(value)
+        except BadInput as error:
+            raise ValueError(error.cause) from error
+        return value
+
+    def model(self, low: float, high: float) -> ThreatModel:
+        """The threat model for inputs in [low, high] (the bounds stand in prepare's manifest)."""
+        return ThreatModel(self.norm, parse_eps(self.eps), low, high)
+
+
+class Data(Strict):
+    source: str = Field(description="where `init` takes the raw data from; see `robustdistill init --help`")
+    module: str | None = Field(default=None, description="own source: `my_package.sources:load`, imported if set")
+    resize: int | None = Field(default=None, ge=4, le=1024, description="edge in pixels every image is resized to")
+    val: float = Field(default=0.15, gt=0, lt=0.5, description="share of the training data that selects checkpoints")
+    test: float = Field(default=0.2, gt=0, lt=0.5, description="share for the judge if the data has no test set")
+    limit: int | None = Field(default=None, ge=20, description="use at most this many training examples (for trials)")
+
+
+class Training(Strict):
+    epochs: int = Field(ge=1, description="passes over the training data")
+    batch: int = Field(default=128, ge=2, description="examples in a step")
+    optimizer: Literal["sgd", "adam"] = Field(default="sgd", description="sgd (Nesterov) or adam (decoupled decay)")
+    lr: float = Field(gt=0, description="peak learning rate")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="of sgd")
+    weight_decay: float = Field(default=5e-4, ge=0, description="on weight matrices and filters")
+    schedule: Literal["cosine", "one_cycle"] = Field(default="one_cycle", description="one_cycle: linear down to 0")
+    warmup: float = Field(default=0.15, ge=0, lt=1, description="share of all steps in which lr rises from 0")
+    eps_warmup: float = Field(default=0.0, ge=0, le=1, description="share of all steps in which eps rises from 0")
+    ema: float = Field(default=0.0, ge=0, lt=1, description="decay of the averaged weights; 0 keeps none")
+    clip: float = Field(default=5.0, gt=0, description="largest gradient norm")
+    augment: list[Literal["shift", "flip"]] = Field(default=[], description="shift by up to 1/14 of the edge; mirror")
+    select_every: int = Field(default=1, ge=1, description="epochs between robust evaluations on validation data")
+    select_examples: int = Field(default=512, ge=1, description="validation examples in each of them")
+
+
+class Learner(Strict):
+    model: Spec = Field(description="architecture and its options")
+    objective: Spec = Field(description="what is minimised and its options")
+    training: Training
+
+
+class Teacher(Learner):
+    source: Literal["train", "file", "registry"] = Field(default="train", description="file, registry: `teacher use`")
+    warm_start: Literal["none", "champion"] = Field(default="none", description="first weights when training anew")
+    adversaries: Literal["none", "start", "replay"] = Field(
+        default="none", description="start: attacks begin at the stored set; replay: stored examples join each batch"
+    )
+    replay_share: float = Field(default=0.25, gt=0, lt=1, description="share of a batch that is replayed")
+
+
+class Control(Strict):
+    objective: Spec = Field(description="teacher-free objective; model and training are the student's")
+
+
+class Adversaries(Strict):
+    attack: Spec = Field(description="attack that makes the stored set from the initial model")
+
+
+class Judge(Strict):
+    examples: int = Field(default=1000, ge=20, description="test examples judged (all, if fewer)")
+    attacks: list[Spec] = Field(description="own attacks, cheap ones first")
+    autoattack: Literal["standard", "rand", "none"] = Field(default="standard", description="the last word")
+    chunk: int = Field(default=250, ge=1, description="examples attacked at a time; part of the protocol")
+    curve: list[float] = Field(default=[0.25, 0.5, 1.0, 1.5, 2.0], description="multiples of eps for the curve")
+    curve_examples: int = Field(default=200, ge=10, description="test examples in each point of the curve")
+
+
+class Params(Strict):
+    """params.yaml: everything that changes a model. What is learnt from data stands in prepare's manifest instead."""
+
+    name: str = NAME
+    seed: int = Field(ge=0, description="of every random draw")
+    threat: Threat
+    data: Data
+    initial: Learner
+    adversaries: Adversaries
+    teacher: Teacher
+    student: Learner
+    control: Control
+    judge: Judge
+
+
+class Floors(Strict):
+    clean: float = Field(ge=0, le=1, description="least clean accuracy")
+    robust: float = Field(ge=0, le=1, description="least robust accuracy")
+    worst_class: float = Field(default=0.0, ge=0, le=1, description="least robust accuracy of any class")
+
+
+class Margins(Strict):
+    clean: float = Field(ge=0, le=1, description="tolerated loss of clean accuracy against a reference")
+    robust: float = Field(ge=0, le=1, description="tolerated loss of robust accuracy against a reference")
+
+
+class Costs(Strict):
+    parameters: int | None = Field(default=None, gt=0, description="most parameters")
+    megabytes: float | None = Field(default=None, gt=0, description="largest exported file")
+    latency_ms: float | None = Field(default=None, gt=0, description="slowest median answer to one example")
+
+
+class Waiver(Strict):
+    rule: str = Field(description="the rule that need not hold, as the verdict names it")
+    by: str = Field(min_length=1, description="who answers for it")
+    why: str = Field(min_length=1, description="the reason")
+
+
+class Policy(Strict):
+    """policy.yaml: what is demanded of a model. Changing it decides anew and retrains nothing."""
+
+    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="of every interval")
+    teacher: Floors = Field(description="a teacher below these is not distilled")
+    student: Floors = Field(description="a student below these is not promoted")
+    champion: Margins = Field(description="against today's champion, judged again on the same examples")
+    best: Margins = Field(description="against the best version ever, so that margins cannot creep downwards")
+    costs: Costs = Costs()
+    gain: Literal["inform", "block"] = Field(default="inform", description="must the student beat its control?")
+    promote: Literal["auto", "person"] = Field(default="auto", description="person: alias `challenger`, then wait")
+    waivers: list[Waiver] = Field(default=[], description="rules set aside, each with a name and a reason")
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def options(model: type[Model], given: Mapping[str, Any], *, where: str) -> Model:
+    """Checks a mapping against a config class. Raises BadInput that names the key, the fault and the nearest name."""
+    try:
+        return model.model_validate(dict(given))
+    except ValidationError as error:
+        raise BadInput(_sentence(error), where=where, fix=_fix(model, error)) from error
+
+
+def _sentence(error: ValidationError) -> str:
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            lines.append(f"unknown key '{key}'")
+        elif item["type"] == "missing":
+            lines.append(f"missing key '{key}'")
+        else:
+            lines.append(f"'{key}' is {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}")
+    return "; ".join(lines)
+
+
+def _fix(model: type[BaseModel], error: ValidationError) -> str:
+    hints = []
+    for item in error.errors():
+        parent = _descend(model, item["loc"][:-1])
+        if item["type"] != "extra_forbidden" or parent is None:
+            continue
+        near = difflib.get_close_matches(str(item["loc"][-1]), parent.model_fields, n=1, cutoff=0.5)
+        hints.append(f"did you mean '{near[0]}'?" if near else f"valid: {', '.join(parent.model_fields)}")
+    return " ".join(hints) or "correct it there"
+
+
+def _descend(model: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseModel] | None:
+    for part in path:
+        field = model.model_fields.get(str(part))
+        kind = field.annotation if field else None
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            return None
+        model = kind
+    return model
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BadInput(
+            "there is no such file", where=str(path), fix="make a workspace: robustdistill init DIR"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(f"not YAML: {error}", where=str(path)) from error
+    if not isinstance(content, dict):
+        raise BadInput("expected keys and values at the top", where=str(path))
+    return content
+
+
+def _missing(full: Mapping[str, Any], given: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in full.items():
+        if key not in given:
+            yield f"{prefix}{key}"
+        elif isinstance(value, dict) and isinstance(given[key], dict):
+            yield from _missing(value, given[key], f"{prefix}{key}.")
+
+
+def load(model: type[Model], path: Path) -> Model:
+    """A complete params.yaml or policy.yaml. Raises BadInput for unknown, mistyped, out-of-range or missing keys."""
+    content = _read(path)
+    config = options(model, content, where=str(path))
+    missing = list(_missing(dump(config), content))
+    if missing:
+        raise BadInput(
+            f"missing key{'s' if len(missing) > 1 else ''} {', '.join(missing)}",
+            where=str(path),
+            fix="a workspace's files are complete; take the line from the recipe (`robustdistill init --help`)",
+        )
+    return config
+
+
+def dump(config: BaseModel) -> dict[str, Any]:
+    """The config as plain data, defaults included: what is written to disk, hashed and logged."""
+    return config.model_dump(mode="json")

@@ -1,0 +1,78 @@
+"""The threat model as data: what an attacker may do to an input. No torch here, so the runtime can ship it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Any, Literal
+
+from robustdistill.errors import BadInput
+
+Norm = Literal["linf", "l2"]
+NORMS: tuple[Norm, ...] = ("linf", "l2")
+
+
+def parse_eps(value: str | float, *, where: str = "threat.eps") -> float:
+    """A radius from `0.1`, `"0.1"` or `"8/255"`, in the units of the input. Raises BadInput if not finite and > 0."""
+    fix = 'give a positive number or a fraction, such as 0.1 or "8/255"'
+    try:
+        eps = float(Fraction(value.replace(" ", ""))) if isinstance(value, str) else float(value)
+    except (ValueError, ZeroDivisionError, OverflowError) as error:
+        raise BadInput(f"eps {value!r} is not a number", where=where, fix=fix) from error
+    if not math.isfinite(eps) or eps <= 0:
+        raise BadInput(f"eps {value!r} is not positive and finite", where=where, fix=fix)
+    return eps
+
+
+@dataclass(frozen=True)
+class ThreatModel:
+    """All x_adv with ‖x_adv − x‖ ≤ eps inside the box [low, high] of legal inputs.
+
+    norm: "linf" or "l2" (over all features of one example). eps, low, high: in the units of the input.
+    """
+
+    norm: Norm
+    eps: float
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.norm not in NORMS:
+            raise BadInput(f"unknown norm {self.norm!r}", where="threat.norm", fix=f"choices: {', '.join(NORMS)}")
+        parse_eps(self.eps)
+        if not self.low < self.high:
+            raise BadInput(f"bounds [{self.low}, {self.high}] hold no input", where="threat.bounds")
+
+    def scaled(self, factor: float) -> ThreatModel:
+        """The same threat with factor · eps."""
+        return ThreatModel(self.norm, self.eps * factor, self.low, self.high)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> ThreatModel:
+        return cls(record["norm"], float(record["eps"]), float(record["low"]), float(record["high"]))
+
+    def label(self) -> str:
+        """Short name for tags and tables, such as `linf-0.1`."""
+        return f"{self.norm}-{self.eps:.6g}"
+
+    def describe(self) -> str:
+        """The threat in words, for people who do not read symbols."""
+        span = self.high - self.low
+        if self.norm == "linf":
+            reach = f"every input value may change by at most {self.eps:.4g} ({self.eps / span:.1%} of its range)"
+        else:
+            reach = f"all input values together may move by a Euclidean distance of at most {self.eps:.4g}"
+        return f"{reach}, staying within [{self.low:g}, {self.high:g}]"
+
+
+def require_same(ours: ThreatModel, theirs: ThreatModel, *, what: str) -> None:
+    """Raises BadInput where numbers of two different threat models would be compared."""
+    if ours != theirs:
+        raise BadInput(
+            f"{what} were measured under different threat models: {ours.describe()} / {theirs.describe()}",
+            fix="judge both under the same threat model (rescore), then compare",
+        )
