@@ -1,0 +1,66 @@
+"""What a flow run came to, as plain data: printed by the console, emitted by --json, shown in Prefect."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+MODELS = ("initial", "teacher", "control", "student")
+
+Outcome = Literal["promoted", "unchanged", "challenger", "refused", "unhealthy", "dry run"]
+EXIT_CODES: dict[Outcome, int] = {
+    "promoted": 0, "unchanged": 0, "challenger": 0, "dry run": 0, "refused": 1, "unhealthy": 3,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class StageRow:
+    name: str
+    ran: bool
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One model's figures; each figure is {"accuracy", "lower", "upper"} as fractions."""
+
+    name: str
+    parameters: int
+    clean: Mapping[str, Any]
+    robust: Mapping[str, Any]
+    attacks: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Summary:
+    workspace: str
+    outcome: Outcome
+    sentence: str
+    stages: list[StageRow] = field(default_factory=list)
+    models: list[ModelRow] = field(default_factory=list)
+    verdict: Mapping[str, Any] | None = None
+    registry: list[str] = field(default_factory=list)
+    pointers: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_CODES[self.outcome]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"exit_code": self.exit_code}
+
+
+def model_rows(scores: Path) -> list[ModelRow]:
+    """The models that have a scorecard under artifacts/score, in the order of the chain."""
+    rows = []
+    for name in MODELS:
+        path = scores / name / "scorecard.json"
+        if not path.exists():
+            continue
+        card = json.loads(path.read_text(encoding="utf-8"))
+        attacks = {attack["name"]: attack for attack in card["attacks"]}
+        rows.append(ModelRow(name, card["subject"]["parameters"], card["clean"], card["robust"], attacks))
+    return rows

@@ -1,0 +1,157 @@
+"""What a person sees in a terminal: progress while stages run, tables when they are done. All of it on stderr,
+so that `--json` leaves stdout clean."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from robustdistill.actions.follow import fraction
+from robustdistill.actions.summary import ModelRow, Summary
+
+PLAIN_SECONDS = 5.0  # away from a terminal, at most one progress line a stage in this time
+
+MARKS = {"pass": "[green]✔ pass[/]", "fail": "[red]✘ fail[/]", "waived": "[yellow]~ waived[/]"}
+
+
+def console(*, quiet: bool = False) -> Console:
+    return Console(stderr=True, quiet=quiet, highlight=False)
+
+
+def describe(record: Mapping[str, Any]) -> str:
+    """One journal event as a short text, such as `epoch 3/12 · loss 0.71 · val_pgd 0.62`."""
+    match record["event"]:
+        case "epoch":
+            keys = ("loss", "val_clean", "val_pgd")
+            figures = [f"{key} {record[key]:.3f}" for key in keys if isinstance(record.get(key), int | float)]
+            return " · ".join([f"epoch {record.get('epoch')}", *figures])
+        case "attack":
+            robust = record.get("robust")
+            held = f" · {robust} still robust" if robust is not None else ""
+            return f"{record.get('name')} {record.get('done')}/{record.get('total')} images{held}"
+        case "progress":
+            return f"{record.get('done')}/{record.get('total')} {record.get('unit', '')}"
+        case "end":
+            return f"done in {record.get('seconds', 0):.1f} s"
+        case "alarm":
+            return f"{record.get('message')} {record.get('advice', '')}"
+        case event:
+            return str(record.get("message", event))
+
+
+class LiveProgress:
+    """A bar for each running stage, on a terminal."""
+
+    def __init__(self, out: Console) -> None:
+        self._out = out
+        columns = (TextColumn("{task.description:<16}"), BarColumn(32), TimeElapsedColumn(), TextColumn("{task.fields[note]}"))
+        self._progress = Progress(*columns, console=out, transient=True)
+        self._tasks: dict[str, TaskID] = {}
+        self._progress.start()
+
+    def __call__(self, record: Mapping[str, Any]) -> None:
+        stage, event = record["stage"], record["event"]
+        if event in ("end", "failed"):
+            task = self._tasks.pop(stage, None)
+            if task is not None:
+                self._progress.remove_task(task)
+        elif event == "alarm":
+            self._out.print(f"[yellow]! {escape(stage)}: {escape(describe(record))}[/]")
+            return
+        elif stage not in self._tasks:
+            self._tasks[stage] = self._progress.add_task(escape(stage), total=1.0, note="")
+        if event in ("end", "failed"):
+            self._out.print(f"  {escape(stage):<16} {escape(describe(record))}")
+            return
+        done = fraction(record)
+        note = escape(describe(record)) if event != "start" else ""
+        self._progress.update(self._tasks[stage], note=note, **({} if done is None else {"completed": done}))
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+class PlainProgress:
+    """Lines at a modest rate, where there is no terminal (a log, CI)."""
+
+    def __init__(self, out: Console) -> None:
+        self._out = out
+        self._last: dict[str, float] = {}
+
+    def __call__(self, record: Mapping[str, Any]) -> None:
+        stage, event, now = record["stage"], record["event"], time.monotonic()
+        if event in ("progress", "attack", "epoch", "note") and now - self._last.get(stage, now - PLAIN_SECONDS) < PLAIN_SECONDS:
+            return
+        if event == "start":
+            self._last[stage] = now
+            return
+        self._last[stage] = now
+        self._out.print(f"  {escape(stage):<16} {escape(describe(record))}", soft_wrap=True)
+
+    def close(self) -> None:
+        pass
+
+
+def progress(out: Console) -> LiveProgress | PlainProgress:
+    return LiveProgress(out) if out.is_terminal else PlainProgress(out)
+
+
+def _percent(figure: Mapping[str, Any] | None) -> str:
+    if not figure:
+        return "–"
+    text = f"{100 * figure['accuracy']:.1f}"
+    if "lower" in figure:
+        text += f" [dim]{100 * figure['lower']:.1f}–{100 * figure['upper']:.1f}[/]"
+    return text
+
+
+def models_table(models: list[ModelRow]) -> Table:
+    """The models side by side: parameters, clean and every attack, each with its interval."""
+    attacks = list(dict.fromkeys(name for model in models for name in model.attacks))
+    table = Table("model", title="accuracy in %, with the 95 % interval", title_style="dim", title_justify="left")
+    for heading in ("parameters", "clean", *attacks, "worst case"):
+        table.add_column(heading, justify="right")
+    for model in models:
+        rows = [_percent(model.attacks.get(name)) for name in attacks]
+        table.add_row(model.name, f"{model.parameters:,}", _percent(model.clean), *rows, f"[bold]{_percent(model.robust)}[/]")
+    return table
+
+
+def _stages_table(summary: Summary) -> Table:
+    table = Table("stage", title="stages", title_style="dim", title_justify="left")
+    table.add_column("seconds", justify="right")
+    table.add_column("")
+    for row in summary.stages:
+        table.add_row(row.name, f"{row.seconds:.1f}" if row.ran else "–", "run" if row.ran else "[dim]unchanged[/]")
+    return table
+
+
+def _gate_table(verdict: Mapping[str, Any]) -> Table:
+    table = Table("rule", "", "why", title="gate", title_style="dim", title_justify="left")
+    for rule in verdict["rules"]:
+        table.add_row(escape(rule["rule"]), MARKS.get(rule["status"], f"[dim]{rule['status']}[/]"), escape(rule["sentence"]))
+    return table
+
+
+def show(summary: Summary, out: Console) -> None:
+    """The result of a flow run: stages, models, gate, registry, and where to look next."""
+    out.print(_stages_table(summary))
+    if summary.models:
+        out.print(models_table(summary.models))
+    if summary.verdict:
+        out.print(_gate_table(summary.verdict))
+        gain = summary.verdict.get("gain")
+        if gain:
+            out.print(f"did the student gain from its teacher? [bold]{gain['answer']}[/]: {escape(gain['sentence'])}")
+    colour = {"promoted": "green", "unchanged": "green"}.get(summary.outcome, "yellow")
+    out.print(f"\n[bold {colour}]{summary.outcome.upper()}[/]  {escape(summary.sentence)}")
+    if summary.registry:
+        out.print("registry  " + escape("   ".join(summary.registry)))
+    for label, text in summary.pointers:
+        out.print(f"[dim]{label:<9}[/] {escape(text)}", soft_wrap=True)

@@ -1,0 +1,41 @@
+"""Prefect without a server of one's own: an ephemeral one that keeps its records in the workspace."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+STARTUP_SECONDS = 120  # Prefect's own limit of 20 s is too near on a busy machine
+
+
+@contextmanager
+def configured(home: Path, *, quiet: bool = True) -> Iterator[bool]:
+    """Prefect's settings for one process: the server named by PREFECT_API_URL, else an ephemeral one kept in `home`.
+
+    Yields whether the server is embedded. Analytics are off either way. The heartbeat is off where the server is
+    embedded, because its thread holds every flow's end back by a second and nobody is there to listen.
+    """
+    from prefect.settings import (
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        PREFECT_HOME,
+        PREFECT_LOGGING_LEVEL,
+        PREFECT_SERVER_ANALYTICS_ENABLED,
+        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+        temporary_settings,
+    )
+
+    embedded = not os.environ.get("PREFECT_API_URL")
+    settings = {PREFECT_SERVER_ANALYTICS_ENABLED: False}
+    if quiet and "PREFECT_LOGGING_LEVEL" not in os.environ:
+        settings[PREFECT_LOGGING_LEVEL] = "WARNING"
+    if embedded:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        settings |= {
+            PREFECT_HOME: home,
+            PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+            PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: STARTUP_SECONDS,
+        }
+    with temporary_settings(settings):
+        yield embedded
