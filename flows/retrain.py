@@ -9,21 +9,39 @@ Wiring only: order, retries, artifacts. What a stage does stands in `robustdisti
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, get_run_logger, task
+import robustdistill  # noqa: F401  switches telemetry off before Prefect is imported
+
+# isort: split
+from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture, wait
-from prefect.states import Completed, State
+from prefect.runtime import flow_run
+from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from robustdistill.actions import chain, decide, summary
+from robustdistill.actions import chain, decide, report, version
+from robustdistill.actions.register import Registered
 from robustdistill.actions.session import Session, session
+from robustdistill.actions.summary import Summary
 from robustdistill.errors import GateRefused, ServiceFailed
+from robustdistill.gate.verdict import Verdict
+from robustdistill.services import dvc_cli
+from robustdistill.services.prefect_progress import ProgressArtifacts
+from robustdistill.stages.catalog import parents
 from robustdistill.workspace import Workspace
 
+HELPS = {
+    "workspace": "folder made by `robustdistill init`",
+    "reason": "why it runs, shown with the run in MLflow and Prefect",
+    "dry_run": "only say what would run",
+    "data_digest": "refuse unless data.dvc has this digest",
+}
 SLOTS = threading.BoundedSemaphore(chain.stages_at_once())
 
 
@@ -32,18 +50,120 @@ def _worth_retrying(_task: Any, _run: Any, state: State[Any]) -> bool:
     return isinstance(state.result(raise_on_failure=False), ServiceFailed)
 
 
-@task(cache_policy=NO_CACHE, task_run_name="{name}", retries=1, retry_delay_seconds=5, retry_condition_fn=_worth_retrying)
-def stage(root: str, name: str) -> None:
-    with SLOTS:
-        chain.run_stage(Workspace.find(Path(root)), name)
+SERVICE: dict[str, Any] = {
+    "cache_policy": NO_CACHE,
+    "retries": 2,
+    "retry_delay_seconds": 5,
+    "retry_condition_fn": _worth_retrying,
+}
 
 
-def run_stages(root: str, names: list[str]) -> None:
+@task(task_run_name="{name}", **SERVICE)
+def stage(current: Session, progress: ProgressArtifacts, name: str) -> str:
+    with SLOTS, progress.of(name):
+        chain.run_stage(current.workspace, name, current.run)
+    return name
+
+
+def run_stages(current: Session, progress: ProgressArtifacts, names: list[str]) -> None:
     """The named stages, each as soon as those it reads are done; the first error of the chain is raised."""
-    futures: dict[str, PrefectFuture[None]] = {}
+    futures: dict[str, PrefectFuture[str]] = {}
     for name in names:
-        before = [futures[parent] for parent in chain.parents(name) if parent in futures]
-        futures[name] = stage.submit(root, name, wait_for=before)
+        before = [futures[parent] for parent in parents(name) if parent in futures]
+        futures[name] = stage.submit(current, progress, name, wait_for=before, return_state=False)
     wait(list(futures.values()))
     for future in futures.values():
         future.result()
+
+
+@task(name="version data", **SERVICE)
+def version_data(current: Session, expected: str | None) -> list[str]:
+    """Versions data/ if it changed, and returns the stages that have to run."""
+    changes = version.version_data(current.workspace, expected=expected)
+    if changes:
+        create_markdown_artifact(changes, key="data-changes", description="what changed in the data")
+    return dvc_cli.changed(current.workspace.root)
+
+
+@task(cache_policy=NO_CACHE, name="qualify the teacher")
+def qualify(current: Session) -> None:
+    decide.require_worthy_teacher(current.workspace)
+
+
+@task(name="register the student", **SERVICE)
+def register(current: Session) -> Registered:
+    return decide.registered(current)
+
+
+@task(name="gate", **SERVICE)
+def gate(current: Session) -> Verdict:
+    result = decide.judge_student(current)
+    create_markdown_artifact(
+        report.verdict_markdown(result.to_json()), key="verdict", description="the gate, line by line"
+    )
+    return result
+
+
+@task(name="promote", **SERVICE)
+def promote(current: Session, candidate: Registered, result: Verdict) -> decide.Decision:
+    return decide.settle(current, candidate, result)
+
+
+@task(name="report", **SERVICE)
+def write_report(current: Session, verdict: Mapping[str, Any] | None) -> Path:
+    return report.write(current.workspace, current.run, verdict)
+
+
+@task(cache_policy=NO_CACHE, name="commit the workspace")
+def commit(current: Session) -> None:
+    version.commit(current.workspace, current.run)
+
+
+def _refused(current: Session, error: GateRefused) -> Summary:
+    path = write_report(current, None)
+    commit(current)
+    return report.summarise(current, "refused", error.cause, None, [], path)
+
+
+def _chain(current: Session, progress: ProgressArtifacts, data_digest: str | None, dry_run: bool) -> Summary:
+    todo = version_data(current, data_digest)
+    if dry_run:
+        names = ", ".join(todo) or "nothing"
+        return Summary(str(current.workspace.root), "dry run", f"would run: {names}")
+    before, after = chain.split(todo)
+    run_stages(current, progress, before)
+    try:
+        qualify(current)
+    except GateRefused as error:
+        return _refused(current, error)
+    run_stages(current, progress, after)
+    candidate = register(current)
+    result = gate(current)
+    decision = promote(current, candidate, result)
+    path = write_report(current, decision.verdict)
+    commit(current)
+    return report.summarise(current, decision.outcome, decision.sentence, decision.verdict, decision.registry, path)
+
+
+@flow(name="retrain", task_runner=ThreadPoolTaskRunner(max_workers=16), validate_parameters=True)  # type: ignore[arg-type]
+def retrain(
+    workspace: str = ".", reason: str = "by hand", dry_run: bool = False, data_digest: str | None = None
+) -> State[dict[str, Any]]:
+    """Data to verdict. An unchanged workspace retrains nothing.
+
+    workspace: folder made by `robustdistill init`. reason: why it runs, shown with the run. dry_run: only says what would
+    run. data_digest: refuse unless data.dvc has this digest (an event names the data it is about).
+    """
+    here = Workspace.find(Path(workspace))
+    run = str(flow_run.get_id())
+    progress = ProgressArtifacts()
+    with session(here, run, name=f"retrain {flow_run.get_name()}", reason=reason, listeners=[progress]) as current:
+        summary = current.conclude(_chain(current, progress, data_digest, dry_run))
+    name = "Completed" if summary.exit_code == 0 else summary.outcome.title()
+    return Completed(name=name, message=summary.sentence, data=summary.to_json())
+
+
+if __name__ == "__main__":
+    from robustdistill.launch import main
+
+    main(retrain, HELPS)

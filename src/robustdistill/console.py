@@ -12,16 +12,25 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from robustdistill.actions.follow import fraction
 from robustdistill.actions.summary import ModelRow, Summary
+from robustdistill.journal import fraction
 
+LOG_WIDTH = 120  # of tables in a log
 PLAIN_SECONDS = 5.0  # away from a terminal, at most one progress line a stage in this time
 
-MARKS = {"pass": "[green]✔ pass[/]", "fail": "[red]✘ fail[/]", "waived": "[yellow]~ waived[/]"}
+MARKS = {
+    "pass": "[green]✔ pass[/]",
+    "fail": "[red]✘ fail[/]",
+    "waived": "[yellow]~ waived[/]",
+    "not_applicable": "[dim]–[/]",
+}
 
 
 def console(*, quiet: bool = False) -> Console:
-    return Console(stderr=True, quiet=quiet, highlight=False)
+    out = Console(stderr=True, quiet=quiet, highlight=False)
+    if not out.is_terminal:
+        out.width = LOG_WIDTH
+    return out
 
 
 def describe(record: Mapping[str, Any]) -> str:
@@ -50,7 +59,12 @@ class LiveProgress:
 
     def __init__(self, out: Console) -> None:
         self._out = out
-        columns = (TextColumn("{task.description:<16}"), BarColumn(32), TimeElapsedColumn(), TextColumn("{task.fields[note]}"))
+        columns = (
+            TextColumn("{task.description:<16}"),
+            BarColumn(32),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
         self._progress = Progress(*columns, console=out, transient=True)
         self._tasks: dict[str, TaskID] = {}
         self._progress.start()
@@ -71,7 +85,7 @@ class LiveProgress:
             return
         done = fraction(record)
         note = escape(describe(record)) if event != "start" else ""
-        self._progress.update(self._tasks[stage], note=note, **({} if done is None else {"completed": done}))
+        self._progress.update(self._tasks[stage], note=note, completed=done)
 
     def close(self) -> None:
         self._progress.stop()
@@ -86,7 +100,10 @@ class PlainProgress:
 
     def __call__(self, record: Mapping[str, Any]) -> None:
         stage, event, now = record["stage"], record["event"], time.monotonic()
-        if event in ("progress", "attack", "epoch", "note") and now - self._last.get(stage, now - PLAIN_SECONDS) < PLAIN_SECONDS:
+        if (
+            event in ("progress", "attack", "epoch", "note")
+            and now - self._last.get(stage, now - PLAIN_SECONDS) < PLAIN_SECONDS
+        ):
             return
         if event == "start":
             self._last[stage] = now
@@ -107,19 +124,23 @@ def _percent(figure: Mapping[str, Any] | None) -> str:
         return "–"
     text = f"{100 * figure['accuracy']:.1f}"
     if "lower" in figure:
-        text += f" [dim]{100 * figure['lower']:.1f}–{100 * figure['upper']:.1f}[/]"
+        text += f" [dim]({100 * figure['lower']:.0f}–{100 * figure['upper']:.0f})[/]"
     return text
 
 
 def models_table(models: list[ModelRow]) -> Table:
     """The models side by side: parameters, clean and every attack, each with its interval."""
     attacks = list(dict.fromkeys(name for model in models for name in model.attacks))
-    table = Table("model", title="accuracy in %, with the 95 % interval", title_style="dim", title_justify="left")
+    table = Table(
+        "model", title="accuracy in % (95 % interval)", title_style="dim", title_justify="left", padding=(0, 0)
+    )
     for heading in ("parameters", "clean", *attacks, "worst case"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for model in models:
         rows = [_percent(model.attacks.get(name)) for name in attacks]
-        table.add_row(model.name, f"{model.parameters:,}", _percent(model.clean), *rows, f"[bold]{_percent(model.robust)}[/]")
+        table.add_row(
+            model.name, f"{model.parameters:,}", _percent(model.clean), *rows, f"[bold]{_percent(model.robust)}[/]"
+        )
     return table
 
 
@@ -135,7 +156,9 @@ def _stages_table(summary: Summary) -> Table:
 def _gate_table(verdict: Mapping[str, Any]) -> Table:
     table = Table("rule", "", "why", title="gate", title_style="dim", title_justify="left")
     for rule in verdict["rules"]:
-        table.add_row(escape(rule["rule"]), MARKS.get(rule["status"], f"[dim]{rule['status']}[/]"), escape(rule["sentence"]))
+        table.add_row(
+            escape(rule["rule"]), MARKS.get(rule["status"], f"[dim]{rule['status']}[/]"), escape(rule["sentence"])
+        )
     return table
 
 

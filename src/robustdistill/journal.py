@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,3 +56,11 @@ def read(path: Path, offset: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
                 continue  # a line torn by a crash; the next one is whole again
             if isinstance(record, dict):
                 yield offset, record
+
+
+def fraction(record: Mapping[str, Any]) -> float | None:
+    """How far a stage is, in [0, 1], from a progress or attack event; None for events that do not say."""
+    done, total = record.get("done"), record.get("total")
+    if not isinstance(done, int | float) or not isinstance(total, int | float) or total <= 0:
+        return None
+    return min(1.0, max(0.0, done / total))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -11,6 +12,18 @@ from typing import Any, Self
 from robustdistill import journal
 
 Listener = Callable[[Mapping[str, Any]], None]
+
+_listening: list[Listener] = []
+
+
+@contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """While inside, every Follower of this process also tells `listener`: the terminal of whoever started a flow."""
+    _listening.append(listener)
+    try:
+        yield
+    finally:
+        _listening.remove(listener)
 
 
 class Follower:
@@ -21,7 +34,7 @@ class Follower:
 
     def __init__(self, path: Path, listeners: Sequence[Listener], *, every: float = 0.5) -> None:
         self.failures: list[Exception] = []
-        self._path, self._listeners, self._every = path, list(listeners), every
+        self._path, self._listeners, self._every = path, [*listeners, *_listening], every
         self._offset = path.stat().st_size if path.exists() else 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="journal-follower", daemon=True)
@@ -30,7 +43,9 @@ class Follower:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stop.set()
         self._thread.join()
         self._read()
@@ -48,11 +63,3 @@ class Follower:
                 except Exception as error:
                     self.failures.append(error)
                     self._listeners.remove(listener)
-
-
-def fraction(record: Mapping[str, Any]) -> float | None:
-    """How far a stage is, in [0, 1], from a progress or attack event; None for events that do not say."""
-    done, total = record.get("done"), record.get("total")
-    if not isinstance(done, int | float) or not isinstance(total, int | float) or total <= 0:
-        return None
-    return min(1.0, max(0.0, done / total))

@@ -52,6 +52,14 @@ class Summary:
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"exit_code": self.exit_code}
 
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Summary:
+        kept = {key: value for key, value in record.items() if key != "exit_code"}
+        stages = [StageRow(**row) for row in record["stages"]]
+        models = [ModelRow(**row) for row in record["models"]]
+        pointers = [(label, text) for label, text in record["pointers"]]
+        return cls(**{**kept, "stages": stages, "models": models, "pointers": pointers})
+
 
 def model_rows(scores: Path) -> list[ModelRow]:
     """The models that have a scorecard under artifacts/score, in the order of the chain."""

@@ -82,7 +82,9 @@ def serve(work: Path, say: Callable[[str], None]) -> None:
                 environment = os.environ | extra
                 environment.pop("PREFECT_API_URL", None)
                 processes.append(
-                    subprocess.Popen(command, env=environment, stdout=sink, stderr=sink, start_new_session=True, cwd=work)
+                    subprocess.Popen(
+                        command, env=environment, stdout=sink, stderr=sink, start_new_session=True, cwd=work
+                    )
                 )
         say("starting MLflow and Prefect (about 15 s) ...")
         for process, log, (name, (_, _, address)) in zip(processes, logs, plan.items(), strict=True):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 STARTUP_SECONDS = 120  # Prefect's own limit of 20 s is too near on a busy machine
 
@@ -27,9 +29,10 @@ def configured(home: Path, *, quiet: bool = True) -> Iterator[bool]:
     )
 
     embedded = not os.environ.get("PREFECT_API_URL")
-    settings = {PREFECT_SERVER_ANALYTICS_ENABLED: False}
+    settings: dict[Any, Any] = {PREFECT_SERVER_ANALYTICS_ENABLED: False}
     if quiet and "PREFECT_LOGGING_LEVEL" not in os.environ:
         settings[PREFECT_LOGGING_LEVEL] = "WARNING"
+        logging.getLogger("prefect").setLevel(logging.WARNING)  # made at import, before the setting
     if embedded:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         settings |= {

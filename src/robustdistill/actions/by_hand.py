@@ -1,0 +1,90 @@
+"""What a person asks of the registry: promote a candidate, roll back, judge the champion again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from robustdistill.actions import champion, decide, promote
+from robustdistill.actions.rescored import rescored, sha256
+from robustdistill.actions.session import Session
+from robustdistill.actions.summary import Outcome, Summary
+from robustdistill.config import Policy
+from robustdistill.errors import BadInput
+from robustdistill.gate.verdict import Verdict, verdict
+from robustdistill.workspace import Workspace
+
+
+def _export(current: Session, name: str, version: int | str) -> Path:
+    folder = champion.fetch(current.store, name, version, current.workspace.work / "models")
+    if folder is None:
+        raise BadInput(f"there is no {name} version {version}", fix="robustdistill versions lists what there is")
+    return folder
+
+
+def _policy(workspace: Workspace) -> Policy:
+    """Today's policy, less the question of gain: a registered version comes without its control."""
+    return workspace.policy().model_copy(update={"gain": "inform"})
+
+
+def judge_candidate(current: Session, version: int) -> Verdict:
+    """The gate's verdict on a registered candidate, judged today."""
+    workspace = current.workspace
+    export = _export(current, f"{workspace.name}-candidates", version)
+    found = rescored(workspace, export, current.run)
+    against = {} if _is_champion(current, export) else decide.references(current)
+    return verdict(_policy(workspace), found, None, against, decide.costs_of(export, workspace.costs("student")))
+
+
+def _is_champion(current: Session, export: Path) -> bool:
+    _, sha = champion.current(current.store, current.workspace.name)
+    return sha == sha256(export)
+
+
+def promote_candidate(current: Session, version: int, result: Verdict, *, by: str, why: str) -> Summary:
+    """Promotes what passed; a person's word stands in for `promote: person`."""
+    workspace, record = current.workspace, result.to_json()
+    here = f"{workspace.name}-candidates version {version}"
+    if result.verdict == "unhealthy":
+        return _summary(
+            current, "unhealthy", f"the evaluation of {here} cannot be trusted; nothing was moved", record, []
+        )
+    if result.verdict == "fail":
+        return _summary(current, "refused", f"{here} did not pass the gate; the champion stays", record, [])
+    done = promote.promote(
+        current.store, workspace.name, version, verdict=record, record={"run": current.run, "why": why}, by=by,
+        work=workspace.work,
+    )  # fmt: skip
+    held = f"{workspace.name} version {done.version} (champion)"
+    return _summary(current, "promoted", f"{workspace.name} version {done.version} is champion", record, [here, held])
+
+
+def roll_back(current: Session, version: int | None, *, by: str, why: str) -> Summary:
+    """Moves the champion to the version before it, or to a named one. Judges nothing."""
+    name = current.workspace.name
+    done = promote.rollback(current.store, name, version, by=by, why=why, work=current.workspace.work)
+    sentence = f"{name} version {done.version} is champion again; it was version {done.previous}"
+    return _summary(current, "promoted", sentence, None, [f"{name} version {done.version} (champion)"])
+
+
+def judge_champion(current: Session) -> Summary:
+    """Today's verdict on today's champion, against the floors and the best version so far. Nothing is moved."""
+    workspace = current.workspace
+    export = _export(current, workspace.name, "champion")
+    found = rescored(workspace, export, current.run)
+    against = {key: value for key, value in decide.references(current).items() if key != "champion"}
+    result = verdict(_policy(workspace), found, None, against, decide.costs_of(export, workspace.costs("student")))
+    outcome: Outcome = {"pass": "unchanged", "challenger": "unchanged", "unhealthy": "unhealthy"}.get(
+        result.verdict, "refused"
+    )  # type: ignore[assignment]
+    robust = found.card["robust"]["accuracy"]
+    says = {
+        "unchanged": "still satisfies the policy",
+        "unhealthy": "could not be judged",
+        "refused": "no longer satisfies the policy",
+    }
+    sentence = f"the champion {says[outcome]}: robust accuracy {robust:.1%} today"
+    return _summary(current, outcome, sentence, result.to_json(), [f"{workspace.name} (champion)"])
+
+
+def _summary(current: Session, outcome: Outcome, sentence: str, verdict: object, registry: list[str]) -> Summary:
+    return Summary(str(current.workspace.root), outcome, sentence, verdict=verdict, registry=registry)  # type: ignore[arg-type]

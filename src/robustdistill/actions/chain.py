@@ -1,0 +1,33 @@
+"""The chain of stages as the flow sees it: what has to run, and what may run at the same time."""
+
+from __future__ import annotations
+
+import os
+
+from robustdistill import journal
+from robustdistill.services import dvc_cli
+from robustdistill.stages.catalog import parents
+from robustdistill.workspace import Workspace
+
+DECIDES_ON = "score@teacher"  # what `qualify` reads: everything it needs runs first
+
+
+def stages_at_once() -> int:
+    """Two stages that do not read each other run at the same time where there are two cores for them."""
+    return 2 if (os.cpu_count() or 1) >= 2 else 1
+
+
+def ancestors(name: str) -> set[str]:
+    """`name` and everything it is made from."""
+    return {name}.union(*(ancestors(parent) for parent in parents(name)))
+
+
+def split(names: list[str]) -> tuple[list[str], list[str]]:
+    """What has to run before the teacher is judged worth distilling, and what runs only if it is."""
+    first = ancestors(DECIDES_ON)
+    return [name for name in names if name in first], [name for name in names if name not in first]
+
+
+def run_stage(workspace: Workspace, name: str, run: str) -> None:
+    """Runs one stage through its only door, `dvc repro`. Raises what the stage raised, or ServiceFailed."""
+    dvc_cli.repro(workspace.root, name, {journal.RUN_VARIABLE: run})

@@ -1,0 +1,74 @@
+"""Registered versions as export folders on this machine, so that the judge can score them again."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from robustdistill.actions import package
+from robustdistill.actions.intent import CHAMPION
+from robustdistill.actions.register import ROBUST, SHA, THREAT
+from robustdistill.errors import RobustDistillError, ServiceFailed
+from robustdistill.services.mlflow_store import Store
+
+
+def current(store: Store, name: str) -> tuple[int | None, str | None]:
+    """(version, sha256 of its model.onnx) of NAME's champion; (None, None) before the first promotion."""
+    number = store.registry.aliases(name).get(CHAMPION)
+    if number is None:
+        return None, None
+    return number, store.registry.version(name, number).tags.get(SHA)
+
+
+def fetch(store: Store, name: str, alias_or_version: str | int, into: Path) -> Path | None:
+    """The version's files in `into`/<sha256 of model.onnx>/, hashes checked; None if there is no such alias.
+
+    Fetched once: an intact folder is used again. Raises BadInput for a number that does not exist, ServiceFailed if
+    the files are not those that were registered.
+    """
+    text = str(alias_or_version)
+    number = int(text) if text.isdigit() else store.registry.aliases(name).get(text)
+    if number is None:
+        return None
+    sha = store.registry.version(name, number).tags.get(SHA, "")
+    if not sha:
+        raise ServiceFailed(f"{name} version {number} was not registered by robustdistill", where=name)
+    folder = into / sha
+    if not _intact(folder, sha):
+        _download(store, name, number, folder)
+    return folder
+
+
+def _intact(folder: Path, sha: str) -> bool:
+    try:
+        package.smoke_test(folder, sha)
+    except RobustDistillError:
+        return False
+    return True
+
+
+def _download(store: Store, name: str, number: int, folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".part-") as scratch:
+        got = store.registry.download(name, number, Path(scratch) / "model")
+        package.smoke_test(got, folder.name)
+        shutil.rmtree(folder, ignore_errors=True)
+        got.replace(folder)
+
+
+def best(store: Store, name: str) -> int | None:
+    """The version of NAME with the highest recorded robust accuracy, the newest of equals; None if there is none.
+
+    Figures under different threat models do not compare: only versions under the champion's count (the newest's, if
+    there is no champion).
+    """
+    scored = [version for version in store.registry.versions(name) if ROBUST in version.tags]
+    if not scored:
+        return None
+    holder = store.registry.aliases(name).get(CHAMPION)
+    threat = next(
+        (version.tags.get(THREAT) for version in scored if version.number == holder), scored[0].tags.get(THREAT)
+    )
+    rivals = [version for version in scored if version.tags.get(THREAT) == threat]
+    return max(rivals, key=lambda version: (float(version.tags[ROBUST]), version.number)).number

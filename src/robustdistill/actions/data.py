@@ -1,0 +1,114 @@
+"""New versions of the raw data: validated first, put in place in one step, and what changed said in words.
+
+DVC does not notice when the content of its cache is altered (it trusts its own bookkeeping), so `tree_digest`
+recomputes from the files what `data.dvc` ought to state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from robustdistill import config
+from robustdistill.config import Data, Params
+from robustdistill.data import materialise, prepare
+from robustdistill.data.drift import Changes, compare
+from robustdistill.data.prepared import MANIFEST, Prepared
+from robustdistill.errors import BadInput
+from robustdistill.inputs import shown
+
+_CHUNK = 2**20
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `add` did. before, after: tree digests of data/ (before: None if there were none)."""
+
+    before: str | None
+    after: str
+    changes: Changes
+
+    @property
+    def changed(self) -> bool:
+        return self.before != self.after
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "before": self.before,
+            "after": self.after,
+            "changed": self.changed,
+            "changes": self.changes.to_json(),
+        }
+
+    def markdown(self) -> str:
+        return self.changes.markdown()
+
+
+def add(workspace_root: Path, source_path: Path, data: Data | None = None) -> Report:
+    """Makes `source_path` (any layout of raw data) the workspace's data/; the caller versions it with DVC.
+
+    data: default the workspace's params. Everything is prepared as the stage would prepare it, in a temporary folder,
+    before data/ is touched. Raises BadInput, and then nothing has changed.
+    """
+    folder = workspace_root / "data"
+    if data is None:
+        data = config.load(Params, workspace_root / "params.yaml").data
+    changes = report(folder if folder.exists() else None, source_path, data)
+    before = tree_digest(folder) if folder.exists() else None
+    materialise("image_folder", folder, path=source_path)
+    return Report(before, tree_digest(folder), changes)
+
+
+def report(old: Path | None, new: Path, data: Data | None = None) -> Changes:
+    """What changed from old to new; each is prepared data or raw data (`data` says how to prepare them).
+
+    Old data that can no longer be prepared count as none. Raises BadInput if the new ones cannot be used.
+    """
+    with tempfile.TemporaryDirectory(prefix="robustdistill-") as scratch:
+        after = _prepared(new, Path(scratch) / "new", data)
+        before = _usable(old, Path(scratch) / "old", data) if old else None
+        return compare(before, after)
+
+
+def _usable(path: Path, scratch: Path, data: Data | None) -> Prepared | None:
+    try:
+        return _prepared(path, scratch, data)
+    except BadInput:
+        return None
+
+
+def _prepared(path: Path, scratch: Path, data: Data | None) -> Prepared:
+    if (path / MANIFEST).is_file():
+        return Prepared.open(path)
+    prepare(path, scratch, data or Data(source="image_folder"))
+    return Prepared.open(scratch)
+
+
+def tree_digest(folder: Path) -> str:
+    """The digest that `dvc add` states for a folder, from the files themselves: MD5 of the listing, and `.dir`.
+
+    The listing is JSON, [{"md5": …, "relpath": …}, …] in order of path (DVC 3). Raises BadInput if it is no folder.
+    """
+    if not folder.is_dir():
+        raise BadInput("there is no such folder", where=shown(folder), fix="restore the data: dvc checkout data.dvc")
+    files = (Path(base) / name for base, _, names in os.walk(folder) for name in names)
+    listing = [{"md5": _md5(path), "relpath": path.relative_to(folder).as_posix()} for path in files]
+    listing.sort(key=lambda entry: entry["relpath"])
+    text = json.dumps(listing, sort_keys=True).encode()
+    return hashlib.md5(text, usedforsecurity=False).hexdigest() + ".dir"
+
+
+def _md5(path: Path) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    try:
+        with path.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
+    except OSError as error:
+        raise BadInput(f"the file cannot be read: {error.strerror}", where=shown(path)) from error
+    return digest.hexdigest()

@@ -1,0 +1,153 @@
+"""From finished stages to a decision: is the teacher worth distilling, does the student pass, who is champion."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from robustdistill.actions import champion, promote, register
+from robustdistill.actions.rescored import rescored
+from robustdistill.actions.session import Session
+from robustdistill.actions.summary import Outcome
+from robustdistill.errors import GateRefused, Unhealthy
+from robustdistill.gate.qualify import qualify
+from robustdistill.gate.scorecard import Evidence
+from robustdistill.gate.verdict import Verdict, verdict
+from robustdistill.release.card import model_card
+from robustdistill.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the gate said of the student, and what was done about it."""
+
+    outcome: Outcome
+    sentence: str
+    verdict: Mapping[str, Any]
+    registry: list[str]
+
+
+def evidence(workspace: Workspace, model: str) -> Evidence:
+    return Evidence.load(workspace.artifacts / "score" / model)
+
+
+def require_worthy_teacher(workspace: Workspace) -> Verdict:
+    """Raises GateRefused or Unhealthy if the teacher is not worth the cost of a student."""
+    result = qualify(workspace.policy(), evidence(workspace, "teacher"))
+    failed = [rule.sentence for rule in result.rules if rule.status == "fail"]
+    if result.verdict == "unhealthy":
+        raise Unhealthy("the teacher's evaluation cannot be trusted: " + "; ".join(failed))
+    if result.verdict == "fail":
+        fix = "train it longer or on a smaller eps, or lower policy.teacher; no student was trained"
+        raise GateRefused("the teacher is not worth distilling: " + "; ".join(failed), where="policy.yaml", fix=fix)
+    return result
+
+
+def costs_of(export: Path, measured: Path) -> dict[str, float]:
+    """What an exported model costs to serve: parameters, megabytes, and latency_ms if it was measured here."""
+    record = json.loads((export / "export.json").read_text(encoding="utf-8"))
+    found = {"parameters": float(record["parameters"]), "megabytes": record["bytes"]["onnx"] / 1e6}
+    if measured.exists():
+        found["latency_ms"] = float(json.loads(measured.read_text(encoding="utf-8"))["latency_ms"]["p50"])
+    return found
+
+
+def lineage(workspace: Workspace) -> dict[str, str]:
+    """Where a student comes from, by hashes."""
+    manifests = {
+        stage: json.loads((workspace.artifacts / stage / "manifest.json").read_text(encoding="utf-8"))
+        for stage in ("prepare", "adversaries")
+    }
+    teacher = json.loads((workspace.artifacts / "teacher" / "model.json").read_text(encoding="utf-8"))
+    threat = evidence(workspace, "student").threat
+    return {
+        "robustdistill.teacher_sha256": teacher["sha256"],
+        "robustdistill.data_digest": manifests["prepare"]["data_digest"],
+        "robustdistill.adversaries_sha256": manifests["adversaries"]["digest"],
+        "robustdistill.threat": threat.label(),
+    }
+
+
+def references(current: Session) -> dict[str, Evidence]:
+    """Today's champion and the best version so far, both judged today; {} before the first promotion."""
+    workspace, store = current.workspace, current.store
+    found, into = {}, workspace.work / "models"
+    holder = champion.fetch(store, workspace.name, "champion", into)
+    if holder:
+        found["champion"] = rescored(workspace, holder, current.run)
+    best = champion.best(store, workspace.name)
+    if best is not None:
+        folder = champion.fetch(store, workspace.name, best, into)
+        if folder:
+            found["best"] = rescored(workspace, folder, current.run)
+    return found
+
+
+def registered(current: Session) -> register.Registered:
+    """The student as a version of NAME-candidates; an unchanged one makes no new version."""
+    workspace = current.workspace
+    export, score = workspace.artifacts / "export" / "student", workspace.artifacts / "score" / "student"
+    card = json.loads((score / "scorecard.json").read_text(encoding="utf-8"))
+    return register.register(
+        current.store,
+        workspace.name,
+        export=export,
+        scorecard=score / "scorecard.json",
+        parent_run=current.recorder.parent_id,
+        tags=lineage(workspace),
+        description=model_card(card, None, lineage(workspace)),
+    )
+
+
+def judge_student(current: Session) -> Verdict:
+    """The gate's verdict on the student, on today's evidence."""
+    workspace = current.workspace
+    return verdict(
+        workspace.policy(),
+        evidence(workspace, "student"),
+        evidence(workspace, "control"),
+        references(current),
+        costs_of(workspace.artifacts / "export" / "student", workspace.costs("student")),
+    )
+
+
+def settle(current: Session, candidate: register.Registered, result: Verdict) -> Decision:
+    """Promotes, waits for a person, or refuses; says so in one sentence."""
+    workspace, store = current.workspace, current.store
+    name, record = workspace.name, result.to_json()
+    here = f"{name}-candidates version {candidate.version}"
+    version, sha = champion.current(store, name)
+    if version is not None and sha == candidate.sha256:
+        held = f"{name} version {version} (champion)"
+        if result.verdict in ("pass", "challenger"):
+            return Decision("unchanged", f"{held} stays: this student is the champion already", record, [held])
+        return Decision("refused", f"{held} no longer satisfies policy.yaml; nothing was moved", record, [held])
+    if result.verdict == "unhealthy":
+        return Decision("unhealthy", f"the evaluation of {here} cannot be trusted; nothing was moved", record, [here])
+    if result.verdict == "fail":
+        return Decision("refused", f"{here} did not pass the gate; the champion stays", record, [here])
+    if result.verdict == "challenger":
+        promote.challenger(store, name, candidate.version)
+        waits = f"{here} passed and waits as `challenger`: robustdistill promote {candidate.version}"
+        return Decision("challenger", waits, record, [f"{here} (challenger)"])
+    promoted = promote.promote(
+        store, name, candidate.version, verdict=record, record=provenance(current), by=f"flow for {getpass.getuser()}",
+        work=workspace.work,
+    )  # fmt: skip
+    before = f", before it version {promoted.previous}" if promoted.previous else ""
+    sentence = f"{name} version {promoted.version} is champion{before}"
+    return Decision("promoted", sentence, record, [here, f"{name} version {promoted.version} (champion)"])
+
+
+def provenance(current: Session) -> dict[str, Any]:
+    """What the promotion's record keeps beside the verdict."""
+    score = current.workspace.artifacts / "score" / "student" / "scorecard.json"
+    return {
+        "run": current.run,
+        "lineage": lineage(current.workspace),
+        "scorecard": json.loads(score.read_text(encoding="utf-8")),
+    }

@@ -1,0 +1,88 @@
+"""Makes a workspace: a small git repository with the recipe's files and its data, versioned; all of it or nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from robustdistill import recipes
+from robustdistill.actions import teacher
+from robustdistill.errors import BadInput
+from robustdistill.services import dvc_cli, git_cli
+from robustdistill.workspace import Workspace
+
+# What DVC versions, what may be lost, and what is told elsewhere.
+IGNORED = ("/data", "/artifacts", "/imports", "/reports", "/journal.jsonl", "/.work", "/dvc_plots")
+COMMITTED = (
+    "params.yaml",
+    "policy.yaml",
+    "dvc.yaml",
+    "data.dvc",
+    "teacher.pin.json",
+    ".gitignore",
+    ".dvcignore",
+    ".dvc",
+)
+
+
+def init(directory: Path, recipe: str, *, download: bool = False, source_path: Path | None = None) -> Workspace:
+    """A workspace at `directory`, which must not exist or be empty. Built beside it and moved there at the end.
+
+    download: the recipe's data may be fetched from its public host. source_path: where the data lies already.
+    Raises BadInput (unknown recipe, folder in use, unusable data) or ServiceFailed (git, DVC).
+    """
+    chosen = recipes.load(recipe)
+    target = directory.resolve()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise BadInput("the folder is not empty", where=str(target), fix="name a new one, or remove what is in it")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _built_beside(target) as folder:
+        _write(chosen, folder)
+        git_cli.init(folder)
+        dvc_cli.init(folder)
+        if source_path or not chosen.needs_path:
+            _add_data(chosen, folder, download=download, source_path=source_path)
+        git_cli.commit(folder, COMMITTED, f"Start from the recipe {recipe}")
+    return Workspace.find(target)
+
+
+@contextmanager
+def _built_beside(target: Path) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        folder.chmod(0o755)
+        yield folder
+        folder.rename(target)  # onto an empty folder or nothing; fails if somebody else was quicker
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _write(recipe: recipes.Recipe, folder: Path) -> None:
+    recipes.write(recipe, folder)
+    (folder / ".gitignore").write_text("\n".join(IGNORED) + "\n", encoding="utf-8")
+    (folder / "teacher.pin.json").write_text(
+        json.dumps(teacher.NO_PIN, indent=2, sort_keys=True) + "\n", encoding="utf-8"
+    )
+
+
+def _add_data(recipe: recipes.Recipe, folder: Path, *, download: bool, source_path: Path | None) -> None:
+    from robustdistill.data import materialise
+
+    data = recipe.params.data
+    materialise(data.source, folder / "data", path=source_path, download=download, module=data.module)
+    dvc_cli.add_data(folder)
+
+
+def upgrade(workspace: Workspace) -> bool:
+    """Writes this version's dvc.yaml into a workspace made by an earlier one. False if it is there already."""
+    path = workspace.root / "dvc.yaml"
+    if path.exists() and path.read_text(encoding="utf-8") == recipes.pipeline():
+        return False
+    path.write_text(recipes.pipeline(), encoding="utf-8")
+    git_cli.commit(workspace.root, ["dvc.yaml"], "Renew the pipeline")
+    return True

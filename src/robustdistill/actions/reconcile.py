@@ -1,0 +1,34 @@
+"""What a crash left half-done is completed or reverted, so that there is one champion and it answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from robustdistill.actions import intent, owner
+from robustdistill.errors import BadInput
+from robustdistill.services.mlflow_store import Store
+
+
+def reconcile(store: Store, name: str, work: Path) -> list[str]:
+    """Completes a promotion or rollback that has reached the registry, drops one that has not; says what it did.
+
+    One whose process still runs is left alone. Raises ServiceFailed if MLflow or the version's files are away; then
+    nothing was moved.
+    """
+    found = intent.pending(store, name, work)
+    if found is None:
+        intent.forget(work)
+        return []
+    if found.owner != owner.here() and owner.alive(found.owner):
+        return [f"a {found.kind} of {name} by {found.by} is under way ({found.owner}): left alone"]
+    number = intent.target(store, found)
+    if number is None:
+        intent.clear(store, found, work)
+        return [f"a promotion of {name} had not reached the registry: dropped; the champion stays"]
+    try:
+        intent.smoke_test(store, name, number)
+    except (intent.Unsound, BadInput) as error:
+        intent.withdraw(store, found, number, work)
+        return [f"a {found.kind} of {name} to version {number} was reverted: {error.cause}"]
+    intent.complete(store, found, number, work)
+    return [f"a {found.kind} of {name} to version {number} had been interrupted: completed"]

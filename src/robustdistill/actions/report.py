@@ -1,0 +1,68 @@
+"""What a flow run leaves for people: the HTML report, the verdict as markdown, and the summary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from robustdistill.actions.session import Session
+from robustdistill.actions.summary import Outcome, Summary, model_rows
+from robustdistill.services import dvc_cli, git_cli
+from robustdistill.workspace import Workspace, write_atomically
+
+SIGNS = {"pass": "✔", "fail": "✘", "waived": "~"}
+
+
+def verdict_markdown(verdict: Mapping[str, Any]) -> str:
+    """The gate line by line, for Prefect."""
+    rows = [f"| {SIGNS.get(rule['status'], '–')} | {rule['rule']} | {rule['sentence']} |" for rule in verdict["rules"]]
+    gain = f"\n\nGain over the teacher-free control: **{verdict['gain']['answer']}**" if verdict.get("gain") else ""
+    return "\n".join([f"# {verdict['verdict']}", "", "| | rule | why |", "|---|---|---|", *rows]) + gain
+
+
+def write(workspace: Workspace, run: str, verdict: Mapping[str, Any] | None) -> Path:
+    """reports/<run>.html, self-contained."""
+    from robustdistill.release.report import render
+
+    facts = {
+        "model": workspace.name,
+        "flow run": run,
+        "data": dvc_cli.digest(workspace.root) or "not versioned",
+        "workspace commit": git_cli.head(workspace.root) or "none",
+        "reproduce": f"git checkout {(git_cli.head(workspace.root) or '')[:12]} && dvc pull && dvc repro",
+    }
+    html = render(workspace.artifacts, title=workspace.name, verdict=verdict, facts=facts)
+    path = workspace.reports / f"{run}.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, html)
+    return path
+
+
+def summarise(
+    current: Session,
+    outcome: Outcome,
+    sentence: str,
+    verdict: Mapping[str, Any] | None,
+    registry: list[str],
+    report: Path,
+) -> Summary:
+    """The run in plain data, with where to look next."""
+    root = current.workspace.root
+    pointers = [
+        ("report", str(report)),
+        ("browse", f"robustdistill --workspace {root} ui        (MLflow and Prefect; for the demo: make ui)"),
+        ("predict", f"robustdistill --workspace {root} predict IMAGE..."),
+    ]
+    if not current.seconds:
+        sentence += "; nothing had changed, so nothing was retrained"
+    return Summary(
+        workspace=str(root),
+        outcome=outcome,
+        sentence=sentence,
+        stages=current.stage_rows(),
+        models=model_rows(current.workspace.artifacts / "score"),
+        verdict=verdict,
+        registry=registry,
+        pointers=pointers,
+    )

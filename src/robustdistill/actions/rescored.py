@@ -1,0 +1,64 @@
+"""A registered model judged again under today's data, threat model and judge, so that its numbers may be compared."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from robustdistill.config import dump
+from robustdistill.errors import BadInput, ServiceFailed
+from robustdistill.gate.scorecard import Evidence
+from robustdistill.workspace import Workspace
+
+
+def sha256(export: Path) -> str:
+    """The content hash of an exported model, as its export.json says."""
+    record = json.loads((export / "export.json").read_text(encoding="utf-8"))
+    return str(record["sha256"]["onnx"])
+
+
+def _key(workspace: Workspace, export: Path) -> str:
+    """What a re-scoring depends on: weights, sample, judge, threat model and the adversarial set."""
+    params = dump(workspace.params())
+    parts = [sha256(export), json.dumps({key: params[key] for key in ("seed", "threat", "judge")}, sort_keys=True)]
+    for stage in ("prepare", "adversaries"):
+        parts.append((workspace.artifacts / stage / "manifest.json").read_text(encoding="utf-8"))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
+
+
+def rescored(workspace: Workspace, export: Path, run: str) -> Evidence:
+    """Evidence on `export` (a folder with model.onnx and export.json), judged today; cached by what it depends on.
+
+    Runs in a child process, so that a crash of the judge is an error here and its memory is given back. Raises what
+    the judge raised as BadInput or ServiceFailed.
+    """
+    for scored in sorted((workspace.artifacts / "export").glob("*")):
+        card = workspace.artifacts / "score" / scored.name
+        if (
+            (scored / "export.json").exists()
+            and sha256(scored) == sha256(export)
+            and (card / "scorecard.json").exists()
+        ):
+            return Evidence.load(card)
+    folder = workspace.work / "rescored" / _key(workspace, export)
+    if not (folder / "scorecard.json").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        command = [sys.executable, "-m", "robustdistill.cli", "--workspace", str(workspace.root), "judge", str(export)]
+        done = subprocess.run(
+            [*command, "--out", str(folder)],
+            env=os.environ | {"ROBUSTDISTILL_RUN": run},
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode == BadInput.exit_code:
+            raise BadInput(done.stderr.strip(), where=str(export))
+        if done.returncode != 0:
+            raise ServiceFailed(
+                f"the judge ended with code {done.returncode}: {done.stderr.strip()[-500:]}", where=str(export)
+            )
+    return Evidence.load(folder)

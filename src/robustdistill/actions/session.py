@@ -1,0 +1,144 @@
+"""One flow run on one workspace: its lock, its record in MLflow, its progress, and what came of it."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from robustdistill.actions.follow import Follower, Listener
+from robustdistill.actions.record import Recorder
+from robustdistill.actions.summary import StageRow, Summary
+from robustdistill.config import dump
+from robustdistill.services import dvc_cli, git_cli
+from robustdistill.services.mlflow_store import Store
+from robustdistill.stages.catalog import STAGES
+from robustdistill.workspace import Workspace, write_atomically
+
+STORE_SECONDS = 180.0  # a fresh SQLite store migrates for seconds, on a busy machine for many
+
+
+@dataclass
+class Session:
+    """What the tasks of one flow run share."""
+
+    workspace: Workspace
+    run: str
+    recorder: Recorder
+    changes: Mapping[str, Any] | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    summary: Summary | None = None
+
+    @property
+    def store(self) -> Store:
+        """The opened record and registry. Raises ServiceFailed if it cannot be reached."""
+        return self.recorder.store(STORE_SECONDS)
+
+    def note(self, record: Mapping[str, Any]) -> None:
+        """Keeps the seconds of this run's stages, from the journal."""
+        if record["event"] == "end" and record.get("run") == self.run:
+            self.seconds[record["stage"]] = float(record.get("seconds", 0.0))
+
+    def stage_rows(self) -> list[StageRow]:
+        return [StageRow(name, name in self.seconds, self.seconds.get(name, 0.0)) for name in STAGES]
+
+    def conclude(self, summary: Summary) -> Summary:
+        """Keeps what the run came to, also on disk, for `robustdistill status`."""
+        self.summary = summary
+        text = json.dumps(summary.to_json(), indent=2, sort_keys=True) + "\n"
+        write_atomically(self.workspace.work / "summary.json", text)
+        return summary
+
+
+def tags(workspace: Workspace, run: str, reason: str) -> dict[str, str]:
+    """What a run is tagged with in MLflow."""
+    params = workspace.params()
+    lock = workspace.root / "dvc.lock"
+    return {
+        "robustdistill.reason": reason,
+        "robustdistill.recipe": params.name,
+        "robustdistill.threat": f"{params.threat.norm} {params.threat.eps}",
+        "robustdistill.data_digest": dvc_cli.digest(workspace.root) or "",
+        "robustdistill.dvc_lock": git_cli.hash_file(lock) if lock.exists() else "",
+        "robustdistill.git_commit": git_cli.head(workspace.root) or "",
+        "robustdistill.git_dirty": str(git_cli.dirty(workspace.root)).lower(),
+        "robustdistill.machine": f"{platform.machine()} {platform.system()}",
+        "prefect.flow_run_id": run,
+    }
+
+
+def headline(workspace: Workspace) -> dict[str, str]:
+    """The few params by which runs differ at first sight."""
+    params = workspace.params()
+    return {
+        "threat": f"{params.threat.norm} {params.threat.eps}",
+        "teacher": f"{params.teacher.model['name']} / {params.teacher.objective['name']}",
+        "student": f"{params.student.model['name']} / {params.student.objective['name']}",
+        "control": params.control.objective["name"],
+        "seed": str(params.seed),
+        "data": params.data.source,
+    }
+
+
+def artifacts(workspace: Workspace) -> dict[str, list[Path]]:
+    """The files of a run that are kept in MLflow: folder -> files."""
+    root, out = workspace.root, workspace.artifacts
+    kept: dict[str, list[Path]] = {
+        "workspace": [root / name for name in ("params.yaml", "policy.yaml", "dvc.yaml", "dvc.lock", "data.dvc")],
+        "data": [out / "prepare" / "manifest.json", out / "adversaries" / "manifest.json"],
+    }
+    for folder in sorted((out / "score").glob("*")):
+        kept[f"scorecards/{folder.name}"] = [folder / "scorecard.json", folder / "curve.csv"]
+    for learner in ("initial", "teacher", "student", "control"):
+        kept[f"training/{learner}"] = [out / learner / "history.csv", out / learner / "summary.json"]
+    return {folder: found for folder, files in kept.items() if (found := [file for file in files if file.exists()])}
+
+
+def metrics(workspace: Workspace) -> dict[str, float]:
+    """test/<model>/<figure> of every model that was judged."""
+    found = {}
+    for path in sorted((workspace.artifacts / "score").glob("*/metrics.json")):
+        for key, value in json.loads(path.read_text(encoding="utf-8")).items():
+            if isinstance(value, int | float):
+                found[f"test/{path.parent.name}/{key}"] = float(value)
+    return found
+
+
+@contextmanager
+def session(
+    workspace: Workspace, run: str, *, name: str, reason: str, listeners: Sequence[Listener] = ()
+) -> Iterator[Session]:
+    """The workspace's lock, its record, and followers of its journal, for as long as a flow runs.
+
+    The record ends as FINISHED, FAILED or KILLED whatever happens inside; a store that is away is told next time.
+    Raises BadInput if another run holds the workspace.
+    """
+    with workspace.lock(), dvc_cli.stopping_children():
+        recorder = Recorder(
+            workspace.root,
+            run=run,
+            name=name,
+            tags=tags(workspace, run, reason),
+            params=headline(workspace),
+            description=f"{dump(workspace.params())['name']}: {reason}",
+            work=workspace.work,
+            journal=workspace.journal,
+            model_name=workspace.name,
+        )
+        current = Session(workspace, run, recorder)
+        recorder.start()
+        status = "FAILED"
+        try:
+            with Follower(workspace.journal, [current.note, *listeners]):
+                yield current
+            status = "FINISHED"
+        except (KeyboardInterrupt, SystemExit):
+            status = "KILLED"
+            raise
+        finally:
+            ending = {"robustdistill.outcome": current.summary.outcome} if current.summary else {}
+            recorder.finish(status, artifacts=artifacts(workspace), metrics=metrics(workspace), tags=ending)

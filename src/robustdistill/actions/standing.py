@@ -1,0 +1,37 @@
+"""Where a workspace stands, from its files alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from robustdistill.services import dvc_cli
+from robustdistill.workspace import Workspace
+
+
+def last_run(workspace: Workspace) -> dict[str, Any] | None:
+    """The summary of the last flow run that came to an end; None before the first."""
+    try:
+        return dict(json.loads((workspace.work / "summary.json").read_text(encoding="utf-8")))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+def standing(workspace: Workspace) -> dict[str, Any]:
+    """Model, data digest, stages that would run, and what the last run came to."""
+    return {
+        "workspace": str(workspace.root),
+        "model": workspace.name,
+        "data": dvc_cli.digest(workspace.root),
+        "changed": dvc_cli.changed(workspace.root),
+        "last": last_run(workspace),
+    }
+
+
+def write_report(workspace: Workspace) -> Path:
+    """The HTML report of what the workspace holds now, with the last verdict."""
+    from robustdistill.actions import report
+
+    last = last_run(workspace)
+    return report.write(workspace, "now", last["verdict"] if last else None)

@@ -1,0 +1,113 @@
+"""Uses a teacher that was not trained here: copies its weights under their content hash and pins that hash.
+
+The pin is what the teacher stage reads, so that DVC runs it again when another teacher is chosen.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+from robustdistill.errors import BadInput
+from robustdistill.workspace import Workspace, write_atomically
+
+Role = Literal["teacher", "start"]
+NO_PIN: dict[str, Any] = {"origin": None, "role": None, "sha256": None}
+
+
+def use_file(workspace: Workspace, weights: Path, settings: Path | None = None, *, role: Role = "teacher") -> str:
+    """A teacher from a safetensors file; returns its sha256.
+
+    settings: JSON with its architecture, shape, classes, mean, std, low and high; default: the same name with .json.
+    role: "teacher" uses it as it is; "start" only begins the training from it. Raises BadInput if it cannot be loaded.
+    """
+    from robustdistill.models import weights as files
+
+    beside = settings or weights.with_suffix(".json")
+    for path in (weights, beside):
+        if not path.is_file():
+            fix = "give its architecture in a JSON file: --config FILE" if path == beside else ""
+            raise BadInput("there is no such file", where=str(path), fix=fix)
+    record = _json(beside)
+    model = files.load(weights.parent, weights.stem) if "spec" in record else files.load_foreign(weights, beside)
+    scratch = workspace.imports / f".{weights.stem}.part"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    try:
+        digest = files.save(model, scratch)
+        return _keep(workspace, scratch, digest, role, weights.name, "file")
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def use_registry(workspace: Workspace, what: str, *, role: Role = "teacher") -> str:
+    """A teacher from the registry, named NAME/VERSION or NAME/ALIAS; returns its sha256. Raises BadInput."""
+    from robustdistill.actions.serving import registered_folder
+
+    name, _, version = what.partition("/")
+    if not name or not version:
+        raise BadInput(f"{what!r} names no version", fix="NAME/VERSION or NAME/ALIAS, such as digits/champion")
+    folder = registered_folder(workspace, name, int(version) if version.isdigit() else version)
+    return use_folder(workspace, folder, role=role, origin=what)
+
+
+def use_folder(workspace: Workspace, folder: Path, *, role: Role, origin: str) -> str:
+    """A teacher from a folder with model.safetensors and model.json, such as a registered version's; its sha256."""
+    from robustdistill.models import weights as files
+
+    files.load(folder)
+    digest = files.digest(folder / "model.safetensors")
+    return _keep(workspace, folder, digest, role, origin, "registry")
+
+
+def use_none(workspace: Workspace) -> None:
+    """Back to a teacher that is trained here, from drawn weights."""
+    _pin(workspace, NO_PIN)
+    _set(workspace, source="train", warm_start="none")
+
+
+def _keep(workspace: Workspace, folder: Path, digest: str, role: Role, origin: str, source: str) -> str:
+    kept = workspace.imports / digest
+    if not kept.exists():
+        part = workspace.imports / f".{digest}.part"
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        for name in ("model.safetensors", "model.json"):
+            shutil.copyfile(folder / name, part / name)
+        part.rename(kept)
+    _pin(workspace, {"sha256": digest, "role": role, "origin": origin})
+    if role == "teacher":
+        _set(workspace, source=source)
+    else:
+        _set(workspace, source="train", warm_start="champion")
+    return digest
+
+
+def _pin(workspace: Workspace, record: dict[str, Any]) -> None:
+    write_atomically(workspace.pin, json.dumps(record, indent=2, sort_keys=True) + "\n")
+
+
+def _set(workspace: Workspace, **values: str) -> None:
+    """Keys of params.yaml's teacher; the rest of the file, comments included, stays as it is."""
+    path = workspace.root / "params.yaml"
+    text = path.read_text(encoding="utf-8")
+    for key, value in values.items():
+        text = re.sub(rf"(?ms)(^teacher:$.*?^  {key}: *)\w+", rf"\g<1>{value}", text, count=1)
+    write_atomically(path, text)
+    teacher = workspace.params().teacher
+    for key, value in values.items():
+        if getattr(teacher, key) != value:
+            raise BadInput(f"teacher.{key} could not be set", where=str(path), fix=f"set it by hand: {key}: {value}")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"not JSON: {error}", where=str(path)) from error
+    if not isinstance(content, dict):
+        raise BadInput("expected a JSON object", where=str(path))
+    return content

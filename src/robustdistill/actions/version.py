@@ -1,0 +1,45 @@
+"""Data versioned as a step of its own, and the workspace committed: what a run was made from can be had again."""
+
+from __future__ import annotations
+
+from robustdistill.actions import data
+from robustdistill.errors import BadInput
+from robustdistill.services import dvc_cli, git_cli
+from robustdistill.workspace import Workspace
+
+TRACKED = ("params.yaml", "policy.yaml", "dvc.yaml", "dvc.lock", "data.dvc", "teacher.pin.json", ".gitignore")
+
+
+def version_data(workspace: Workspace, *, expected: str | None = None) -> str:
+    """Versions data/ if its content is not what data.dvc says; returns what changed as markdown, "" if nothing did.
+
+    The digest is computed from the files themselves, because DVC trusts its cache. Raises BadInput if there is no data,
+    if it is not valid, or if it is not the data that `expected` (a digest) names.
+    """
+    known = dvc_cli.digest(workspace.root)
+    if not workspace.data.is_dir():
+        if known is None:
+            raise BadInput("there is no data yet", where=str(workspace.data), fix="robustdistill data add PATH")
+        dvc_cli.fetch_data(workspace.root)
+    found = data.tree_digest(workspace.data)
+    changes = ""
+    if found != known:
+        prepared = workspace.artifacts / "prepare"
+        changes = data.report(
+            prepared if prepared.exists() else None, workspace.data, workspace.params().data
+        ).markdown()
+        dvc_cli.add_data(workspace.root)
+    if expected and found != expected:
+        raise BadInput(
+            f"data/ has the digest {found}, asked for was {expected}",
+            where=str(workspace.data),
+            fix="dvc checkout data.dvc",
+        )
+    return changes
+
+
+def commit(workspace: Workspace, run: str) -> None:
+    """Commits what names data, params and results in the workspace's own repository, and pushes to its DVC remote."""
+    paths = [name for name in TRACKED if (workspace.root / name).exists()]
+    if git_cli.commit(workspace.root, paths, f"Retrain: {run}"):
+        dvc_cli.push(workspace.root)

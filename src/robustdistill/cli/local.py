@@ -1,0 +1,196 @@
+"""Commands on a workspace: making one, its data, its stages, its teacher, where it stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from robustdistill.cli.root import Settings, pass_settings, root
+
+EXISTING = click.Path(path_type=Path, exists=True)
+
+
+@root.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--recipe", default="digits", show_default=True, help="where to start from; listed below")
+@click.option("--download", is_flag=True, help="the recipe's data may be fetched from its public host")
+@click.option("--path", "source_path", type=EXISTING, help="where the data lies already")
+@pass_settings
+def init(settings: Settings, directory: Path, recipe: str, download: bool, source_path: Path | None) -> None:
+    """Make a workspace from a recipe.
+
+    A workspace is a git repository with complete params and policy, the pipeline, and the data, versioned by DVC.
+
+    \b
+      robustdistill init demo --recipe digits
+      robustdistill init clothes --recipe fashion_mnist --download
+      robustdistill init mine --recipe image_folder --path photos/      one folder a class
+
+    \b
+    Recipes:
+      digits          8x8 handwritten digits, offline; minutes on a laptop's CPU
+      fashion_mnist   28x28 clothes; about half an hour on two cores
+      cifar10         32x32 photographs, ResNet-50 to MobileNetV2; needs a GPU
+      image_folder    your own images, one folder a class
+    """
+    from robustdistill.actions.init import init as make
+
+    made = make(directory, recipe, download=download, source_path=source_path)
+    after = f"python flows/retrain.py --workspace {directory}"
+    if not made.data.exists():
+        after = f"robustdistill --workspace {directory} data add PATH"
+    data = {"workspace": str(made.root), "model": made.name, "recipe": recipe}
+    settings.answer(data, f"workspace for {made.name}: {made.root}\nnext: {after}")
+
+
+@root.group()
+def data() -> None:
+    """Add data; see what changed."""
+
+
+@data.command("add")
+@click.argument("path", type=EXISTING)
+@pass_settings
+def add(settings: Settings, path: Path) -> None:
+    """Put new data in place.
+
+    They are validated first; the old ones stay where that fails, and stay in DVC's cache in any case.
+
+    \b
+      robustdistill --workspace mine data add photos/        photos/cat/1.png, photos/dog/2.png, ...
+    """
+    from robustdistill.actions import data as actions
+    from robustdistill.services import dvc_cli
+
+    workspace = settings.workspace()
+    with workspace.lock():  # not under a run that reads the data
+        done = actions.add(workspace.root, path, workspace.params().data)
+        dvc_cli.add_data(workspace.root)
+    text = done.markdown() if done.changed else "these data are there already"
+    settings.answer(done.to_json(), f"{text}\ndata {done.after}\nnext: run the flow; it retrains what reads the data")
+
+
+@data.command("report")
+@pass_settings
+def data_report(settings: Settings) -> None:
+    """Show what changed since the last run.
+
+    Classes, counts, colours, duplicates and what was left out, from the data last prepared to those in data/.
+    """
+    from robustdistill.actions import data as actions
+
+    workspace = settings.workspace()
+    prepared = workspace.artifacts / "prepare"
+    changes = actions.report(prepared if prepared.exists() else None, workspace.data, workspace.params().data)
+    settings.answer(changes.to_json(), changes.markdown())
+
+
+@root.command()
+@pass_settings
+def status(settings: Settings) -> None:
+    """Show where the workspace stands.
+
+    Its data, the stages that would run, and what the last run came to.
+    """
+    from robustdistill.actions.standing import standing
+
+    found = standing(settings.workspace())
+    last = found["last"]
+    lines = [
+        f"workspace  {found['workspace']}",
+        f"model      {found['model']}",
+        f"data       {found['data'] or 'none yet: robustdistill data add PATH'}",
+        f"would run  {', '.join(found['changed']) or 'nothing: all stages are up to date'}",
+        f"last run   {last['outcome'] + ': ' + last['sentence'] if last else 'none yet'}",
+    ]
+    settings.answer(found, "\n".join(lines))
+
+
+@root.group()
+def teacher() -> None:
+    """Choose who is distilled."""
+
+
+@teacher.command("use")
+@click.argument("origin", type=click.Choice(["file", "registry", "none"]))
+@click.argument("what", required=False)
+@click.option("--config", type=EXISTING, help="file: JSON with architecture, shape, classes, mean, std, low, high")
+@click.option("--start", is_flag=True, help="only begin the teacher's training from these weights")
+@pass_settings
+def use(settings: Settings, origin: str, what: str | None, config: Path | None, start: bool) -> None:
+    """Use a teacher from elsewhere, or train it here.
+
+    It is judged and has to qualify like any other.
+
+    \b
+      robustdistill teacher use file resnet.safetensors --config resnet.json
+      robustdistill teacher use registry digits/3           a version of a registered model; digits/champion works too
+      robustdistill teacher use none                        train it here again
+    """
+    from robustdistill.actions import teacher as actions
+
+    workspace = settings.workspace()
+    role: actions.Role = "start" if start else "teacher"
+    if origin == "none":
+        with workspace.lock():
+            actions.use_none(workspace)
+        settings.answer({"sha256": None}, "the teacher is trained here")
+        return
+    if what is None:
+        raise click.UsageError("say which: a safetensors file, or NAME/VERSION")
+    with workspace.lock():
+        if origin == "file":
+            digest = actions.use_file(workspace, Path(what), config, role=role)
+        else:
+            digest = actions.use_registry(workspace, what, role=role)
+    settings.answer({"sha256": digest, "role": role}, f"teacher {digest[:12]} ({role})\nnext: run the flow")
+
+
+@root.command()
+@pass_settings
+def report(settings: Settings) -> None:
+    """Write the HTML report.
+
+    Of what the workspace holds now, with the last verdict.
+    """
+    from robustdistill.actions.standing import write_report
+
+    path = write_report(settings.workspace())
+    settings.answer({"report": str(path)}, str(path))
+
+
+@root.command()
+@pass_settings
+def ui(settings: Settings) -> None:
+    """Serve MLflow's and Prefect's pages.
+
+    On the workspace's own records, for this machine only, until Ctrl-C.
+    """
+    from robustdistill.actions.ui import serve
+
+    serve(settings.workspace().work, settings.say)
+
+
+@root.command()
+@pass_settings
+def upgrade(settings: Settings) -> None:
+    """Renew the pipeline file.
+
+    For a workspace made by an earlier version: takes over this version's dvc.yaml.
+    """
+    from robustdistill.actions.init import upgrade as take_over
+
+    done = take_over(settings.workspace())
+    settings.answer({"changed": done}, "dvc.yaml renewed" if done else "nothing to do")
+
+
+@root.command(hidden=True)
+@click.argument("name")
+@click.option("--revision", type=int, required=True, help="what dvc.yaml was written for")
+@pass_settings
+def stage(settings: Settings, name: str, revision: int) -> None:
+    """Run one stage. For `dvc repro`: run by hand, DVC would not know what it was made from."""
+    from robustdistill.actions import stage as actions
+
+    actions.run(settings.workspace(), name, revision, debug=settings.debug)

@@ -1,0 +1,68 @@
+"""Robust accuracy as a function of eps, by PGD on a part of the sample: how the model fails beyond its threat model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustdistill.attacks import TorchTarget, build
+from robustdistill.config import Spec
+from robustdistill.judge.sample import Sample
+from robustdistill.judge.subject import Subject
+from robustdistill.rng import Draws
+from robustdistill.threat import ThreatModel
+
+ATTACK: Spec = {"name": "pgd", "steps": 20, "goal": "margin", "keep": "best"}
+
+
+class Point(NamedTuple):
+    """accuracy: after this and every smaller eps of the curve. measured: after this attack alone."""
+
+    factor: float
+    eps: float
+    accuracy: float
+    n: int
+    measured: float
+
+
+class Curve(NamedTuple):
+    """points by rising eps. overwhelmed: accuracy where the ball holds the same gray image for every example."""
+
+    points: list[Point]
+    overwhelmed: float
+    n: int
+
+
+def curve(subject: Subject, sample: Sample, threat: ThreatModel, factors: Sequence[float], n: int, seed: int) -> Curve:
+    """Attacks n examples of the sample (all, if fewer) at factor · eps, for each factor, and once at a huge eps.
+
+    The ball at a smaller eps lies inside that at a larger one, so what broke an example once counts from there on.
+    """
+    draws = Draws(seed).fold("judge/curve")
+    positions = draws.choice(len(sample), min(n, len(sample)), "examples").astype(np.int64)
+    batch = sample.batch(positions)
+    clean = subject.reply(batch.x, batch.y).right
+    attack, target = build(ATTACK, "judge.curve"), TorchTarget(subject.model)
+
+    def right(at: ThreatModel) -> NDArray[np.bool_]:
+        return clean & subject.reply(attack(target, batch, at, draws), batch.y).right
+
+    standing, points = clean.copy(), []
+    for factor in sorted(set(factors)):
+        measured = right(threat.scaled(factor))
+        standing &= measured
+        points.append(
+            Point(factor, threat.eps * factor, float(standing.mean()), len(positions), float(measured.mean()))
+        )
+    huge = ThreatModel(threat.norm, _gray(threat, math.prod(sample.x.shape[1:])), threat.low, threat.high)
+    return Curve(points, float(right(huge).mean()), len(positions))
+
+
+def _gray(threat: ThreatModel, features: int) -> float:
+    """The smallest eps whose ball around any input holds the centre of the box."""
+    half = (threat.high - threat.low) / 2
+    return half if threat.norm == "linf" else half * math.sqrt(features)

@@ -1,0 +1,175 @@
+"""Attack after attack on one model: who still stands, and the worst input found for each example.
+
+Own attacks see every example; the last word, AutoAttack, only those still standing, as in its official form. An
+example is broken if PyTorch or the exported file errs on it. A model that errs without an attack is broken from the
+start. Each finished piece is stored, so an evaluation that was killed and started again ends with the same figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from robustdistill.attacks import Access, Attack
+from robustdistill.config import Spec
+from robustdistill.engine.twin import Twin
+from robustdistill.judge import autoattack
+from robustdistill.judge.resume import Arrays, Pieces
+from robustdistill.judge.sample import Sample
+from robustdistill.judge.subject import Subject
+from robustdistill.rng import Draws
+from robustdistill.threat import ThreatModel
+
+Flags = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+Report = Callable[[str, int, int, int], None]  # name of the attack, examples done, of how many, still standing
+
+
+@dataclass
+class Row:
+    """One attack's result. right [N]: classified rightly under it. replayed_only: broken by the exported file alone."""
+
+    name: str
+    right: Flags
+    kind: str
+    parts: list[str] = field(default_factory=list)
+    note: str = ""
+    replayed_only: int = 0
+
+
+@dataclass
+class Trial:
+    """The state of one evaluation. standing [N]: not broken so far. worst: float32 [N, *shape], see `_keep`."""
+
+    subject: Subject
+    sample: Sample
+    threat: ThreatModel
+    seed: int
+    chunk: int
+    pieces: Pieces
+    report: Report
+
+    def __post_init__(self) -> None:
+        self.twin = Twin(self.subject.model)  # attacked; answers are checked on the model itself
+        reply = self.subject.reply(self.sample.x, self.sample.y)
+        self.clean: Flags = reply.right
+        self.standing: Flags = reply.right.copy()
+        self.worst: Tensor = self.sample.x.clone()
+        self._margin = reply.margin.copy()
+        self.rows: list[Row] = []
+        self.warnings: list[str] = []
+        self.found_by: dict[str, int] = {}
+
+    def own(self, name: str, attack: Attack, kind: str) -> Row:
+        """One of the project's attacks, on all examples."""
+        row = Row(name, self.clean.copy(), kind, [attack.name])
+        draws = Draws(self.seed).fold(f"judge/{name}")
+
+        def attacked(positions: Ints, piece: int) -> tuple[Tensor, list[str]]:
+            return attack(self.twin, self.sample.batch(positions), self.threat, draws), []
+
+        self._run(row, name, np.arange(len(self.sample)), attacked)
+        self.rows.append(row)
+        return row
+
+    def transfer(self, x_adv: Tensor, known: Flags, note: str) -> Row:
+        """Stored adversarial examples of another model. known [N]: whether there is one for this example."""
+        row = Row("transfer", self.clean.copy(), "transfer", ["stored"], note)
+
+        def stored(positions: Ints, piece: int) -> tuple[Tensor, list[str]]:
+            return x_adv[torch.from_numpy(positions).to(x_adv.device)], []
+
+        self._run(row, "transfer", np.flatnonzero(known), stored)
+        self.rows.append(row)
+        return row
+
+    def last_word(self, suite: autoattack.Suite, *, rand: bool) -> Row:
+        """AutoAttack, or what stands in for it, on the examples still standing; all others count as broken."""
+        kind = autoattack.RandAutoAttack if rand else autoattack.AutoAttack
+        spec = self.subject.model.spec
+        device = self.sample.x.device
+        served = self.subject.served if device.type == "cpu" else None
+        attack = kind(self.twin.model, self.threat, spec.classes, self.seed, device=str(device), served=served)
+        first = self.sample.batch(np.arange(min(self.chunk, len(self.sample))))
+        self.warnings += attack.warnings(first.x, first.y, rand=rand)
+        row = Row(suite.name, self.standing.copy(), "last_word", list(suite.parts), suite.note)
+        for number, part in enumerate(suite.parts):
+            before = int(self.standing.sum())
+
+            def attacked(positions: Ints, piece: int, part: str = part) -> tuple[Tensor, list[str]]:
+                batch = self.sample.batch(positions)
+                return attack.run(part, batch.x, batch.y, piece)
+
+            span = (number, len(suite.parts))
+            self._run(row, f"{suite.name}-{part}", np.flatnonzero(self.standing), attacked, span)
+            self.found_by[part] = before - int(self.standing.sum())
+        row.note = f"{suite.note}; run on the examples that no earlier attack broke".lstrip("; ")
+        if suite.parts[-1] == "square":
+            after = float(self.standing.mean())
+            self.warnings += autoattack.square_warning(after + self.found_by["square"] / len(self.sample), after)
+        self.rows.append(row)
+        return row
+
+    def _run(
+        self,
+        row: Row,
+        key: str,
+        positions: Ints,
+        attack: Callable[[Ints, int], tuple[Tensor, list[str]]],
+        span: tuple[int, int] = (0, 1),
+    ) -> None:
+        """Attacks in pieces of `chunk` and takes note. span: (number, count) of the parts of one attack."""
+        total = len(self.sample)
+        for piece, chosen in enumerate(self._chunks(positions)):
+            stored = self.pieces.get(f"{key}-{piece}", chosen, lambda c=chosen, p=piece: self._piece(attack, c, p))  # type: ignore[misc]
+            self._note(row, chosen, stored)
+            share = (span[0] + min(1.0, (piece + 1) * self.chunk / max(1, len(positions)))) / span[1]
+            self.report(row.name, round(share * total), total, int(self.standing.sum()))
+
+    def _chunks(self, positions: Ints) -> Iterator[Ints]:
+        for begin in range(0, len(positions), self.chunk):
+            yield positions[begin : begin + self.chunk]
+
+    def _piece(self, attack: Callable[[Ints, int], tuple[Tensor, list[str]]], positions: Ints, piece: int) -> Arrays:
+        x_adv, heard = attack(positions, piece)
+        reply = self.subject.reply(x_adv, self.sample.batch(positions).y)
+        return {"x_adv": x_adv.cpu().numpy(), **reply._asdict(), "heard": np.array(heard, dtype=np.str_)}
+
+    def _note(self, row: Row, positions: Ints, piece: Arrays) -> None:
+        right, only = piece["right"], piece["only_served_wrong"]
+        row.replayed_only += int((only & row.right[positions] & self.clean[positions]).sum())
+        row.right[positions] &= right
+        broken = self.standing[positions] & ~right
+        # The worst input: the first that broke the example; until then the one nearest to breaking it.
+        nearer = self.standing[positions] & (broken | (piece["margin"] > self._margin[positions]))
+        at, kept = positions[nearer], torch.from_numpy(piece["x_adv"][nearer])
+        self.worst[torch.from_numpy(at).to(self.worst.device)] = kept.to(self.worst.device)
+        self._margin[at] = piece["margin"][nearer]
+        self.standing[positions] &= right
+        self.warnings += [text for text in piece["heard"].tolist() if text not in self.warnings]
+
+
+def label(spec: Spec, attack: Attack, taken: list[str]) -> str:
+    """A plain, unique name: fgsm, pgd-20, pgd-40-margin, pgd-20x5."""
+    config = attack.config
+    name = attack.name
+    if hasattr(config, "steps"):
+        name += f"-{config.steps}"
+    if getattr(config, "restarts", 1) > 1:
+        name += f"x{config.restarts}"
+    if config.goal != "ce":
+        name += f"-{config.goal}"
+    count = sum(other == name or other.startswith(f"{name}.") for other in taken)
+    return f"{name}.{count + 1}" if count else name
+
+
+def kind_of(attack: Attack) -> str:
+    """What health compares: "single" step, "iterative", or "free" of gradients."""
+    if attack.needs < Access.GRADIENT:
+        return "free"
+    return "iterative" if getattr(attack.config, "steps", 1) > 1 else "single"

@@ -1,0 +1,69 @@
+"""A flow as a command of its own: options from its parameters, progress and result in the terminal, exit codes."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from robustdistill import console
+from robustdistill.actions import follow
+from robustdistill.actions.summary import Summary
+from robustdistill.services import prefect_home
+from robustdistill.workspace import Workspace
+
+
+def _option(parameter: inspect.Parameter, help_text: str) -> click.Option:
+    flag = f"--{parameter.name.replace('_', '-')}"
+    if parameter.default is False:
+        return click.Option([flag], is_flag=True, help=help_text)
+    required = parameter.default is inspect.Parameter.empty
+    kind = int if "int" in str(parameter.annotation) else str
+    default = None if required else parameter.default
+    return click.Option(
+        [flag], type=kind, default=default, required=required, show_default=default is not None, help=help_text
+    )
+
+
+def _run(flow: Any, given: Mapping[str, Any], *, as_json: bool) -> int:
+    workspace = Workspace.find(Path(given["workspace"]))
+    workspace.params(), workspace.policy()  # a mistyped key is said before seconds are spent on a server
+    out = console.console(quiet=as_json)
+    out.print(f"[bold]{flow.name}[/] {workspace.root} [dim](starting Prefect takes about 15 s)[/]", soft_wrap=True)
+    progress = console.progress(out)
+    with prefect_home.configured(workspace.work / "prefect"), follow.listening(progress):
+        try:
+            result: dict[str, Any] = flow(**{**given, "workspace": str(workspace.root)})
+        finally:
+            progress.close()
+    if as_json:
+        click.echo(json.dumps(result, indent=2, sort_keys=True))
+    summary = Summary.from_json(result)
+    console.show(summary, out)
+    return summary.exit_code
+
+
+def command(flow: Any, helps: Mapping[str, str]) -> click.Command:
+    """The click command of a Prefect flow. helps: parameter -> what it means."""
+    parameters = inspect.signature(flow.fn).parameters.values()
+    options: list[click.Parameter] = [_option(parameter, helps.get(parameter.name, "")) for parameter in parameters]
+    options.append(click.Option(["--json", "as_json"], is_flag=True, help="the result as JSON on stdout"))
+    options.append(click.Option(["--debug"], is_flag=True, help="show tracebacks"))
+
+    def callback(as_json: bool, debug: bool, **given: Any) -> int:
+        return _run(flow, given, as_json=as_json)
+
+    return click.Command(flow.name, params=options, callback=callback, help=inspect.getdoc(flow.fn))
+
+
+def main(flow: Any, helps: Mapping[str, str]) -> None:
+    """Runs the flow named by the command line and exits with the project's exit codes."""
+    from robustdistill.cli import guarded
+
+    run: Callable[[], Any] = lambda: command(flow, helps).main(standalone_mode=False)  # noqa: E731
+    sys.exit(guarded(run, debug="--debug" in sys.argv))

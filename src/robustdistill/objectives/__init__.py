@@ -1,0 +1,24 @@
+"""Objectives: one equation a file. Teacher-free ones first, then distillation."""
+
+from __future__ import annotations
+
+from robustdistill.config import Spec
+from robustdistill.objectives.ard import ARD
+from robustdistill.objectives.ce import CrossEntropy
+from robustdistill.objectives.kd import KD
+from robustdistill.objectives.logit_l1 import LogitL1
+from robustdistill.objectives.pgd_at import PgdAT
+from robustdistill.objectives.rslad import RSLAD
+from robustdistill.objectives.trades import Trades
+from robustdistill.objectives.types import Objective, Parts, Sees, Step, Teacher
+from robustdistill.registry import resolve, table
+
+__all__ = ["OBJECTIVES", "Objective", "Parts", "Sees", "Step", "Teacher", "build"]
+
+OBJECTIVES: dict[str, type[Objective]] = table("objective", CrossEntropy, PgdAT, Trades, KD, ARD, LogitL1, RSLAD)
+
+
+def build(spec: Spec, where: str = "objective") -> Objective:
+    """The objective that a spec names, such as {"name": "rslad", "weight": 0.5}. Raises BadInput for a bad spec."""
+    found, config = resolve("objective", OBJECTIVES, spec, where=where)
+    return found(config, where=where)

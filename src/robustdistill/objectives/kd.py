@@ -1,0 +1,28 @@
+"""Knowledge distillation (Hinton, Vinyals, Dean 2015): L = CE(S(x), y) + w · T² · KL(T(x)/T ‖ S(x)/T), clean inputs."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from pydantic import Field
+
+from robustdistill.objectives.kl import kl
+from robustdistill.objectives.types import Distilled, Objective, Parts, Sees, Step
+
+
+class KD(Objective):
+    """One outer pass, on x; no attack. T = `temperature` for both models, after `teacher_temperature`."""
+
+    name = "kd"
+    needs_teacher = True
+    teacher_sees = Sees.CLEAN
+
+    class Config(Distilled):
+        temperature: float = Field(default=1.0, gt=0, description="of both softmaxes; the paper tries 1 to 20")
+
+    def forward(self, step: Step) -> Parts:
+        target = self.teacher_of(step).logits(step.batch.x) / self.config.teacher_temperature
+        logits = step.student(step.batch.x)
+        ce = F.cross_entropy(logits, step.batch.y, reduction="none")
+        divergence = kl(target, logits, self.config.temperature)
+        terms = {"ce": ce.detach(), "kl": divergence.detach()}
+        return Parts(ce + self.config.weight * divergence, terms, logits.detach(), None)

@@ -1,0 +1,147 @@
+"""What an objective is: a per-example loss of a student, given a batch, a threat and perhaps a teacher.
+
+Losses and terms are [B]; only the training loop reduces. An objective owns its inner attack; the attack runs in
+evaluation mode through a Target, the outer passes in the mode the loop set (training).
+Where both S(x) and S(x') are needed there are **two passes**, clean first: batch norm normalises clean and adversarial
+batches apart, as in the published TRADES and RSLAD code, and its running statistics blend both. One pass over the
+concatenation would normalise each with the other's statistics: another method.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from robustdistill import attacks
+from robustdistill.attacks.types import Batch, Target, TorchTarget, attack_mode
+from robustdistill.config import Spec, Strict
+from robustdistill.errors import BadInput
+from robustdistill.rng import Draws
+from robustdistill.threat import ThreatModel
+
+
+class Sees(Enum):
+    """What of the teacher an objective uses, cheapest first."""
+
+    NOTHING = "nothing"
+    CLEAN = "clean"  # T(x)
+    ADVERSARIAL = "adversarial"  # T(x') after the attack
+    GRADIENT = "gradient"  # dT/dx during the attack
+
+
+class Parts(NamedTuple):
+    """loss [B] with its graph; terms: detached summands [B] by name, unweighted; logits [B, C] detached, of x_adv if
+    there is one, else of x; x_adv [B, *shape] or None."""
+
+    loss: Tensor
+    terms: dict[str, Tensor]
+    logits: Tensor
+    x_adv: Tensor | None
+
+
+class Teacher:
+    """A finished model that is only looked at: frozen, evaluation mode, weights and buffers bit-equal for ever.
+
+    It carries its own normalisation, so it takes the same x as the student. The given module is frozen in place.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model.eval().requires_grad_(False)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """T(x) [B, C], without a graph."""
+        with torch.no_grad():
+            return self.logits_with_input_grad(x)
+
+    def logits_with_input_grad(self, x: Tensor) -> Tensor:
+        """T(x) [B, C] with a graph to x only (AdaAD, SAAD)."""
+        with attack_mode(self.model):  # again at each call: somebody may have called train() on it meanwhile
+            logits: Tensor = self.model(x)
+        return logits
+
+
+@dataclass(frozen=True)
+class Step:
+    """All that a training step knows. target: the student as the attack sees it (None: the student itself).
+    threat: today's, its eps may be warming up. draws: at today's epoch."""
+
+    student: nn.Module
+    target: Target | None
+    teacher: Teacher | None
+    batch: Batch
+    threat: ThreatModel
+    draws: Draws
+
+
+class Objective(nn.Module):
+    """Base. A subclass sets the class attributes, documents its Config and writes the equation in `forward`."""
+
+    name: ClassVar[str]
+    Config: ClassVar[type[Any]]
+    needs_teacher: bool = False
+    adversarial: bool = False
+    teacher_sees: Sees = Sees.NOTHING
+
+    def __init__(self, config: Any, *, where: str = "objective") -> None:
+        """config: a Config of the class. where: its place in the user's files. Raises BadInput for a bad attack."""
+        super().__init__()
+        self.config = config
+        spec: Spec | None = getattr(config, "attack", None)
+        self.attack = None if spec is None else attacks.build(spec, f"{where}.attack")
+
+    def companions(self) -> list[nn.Module]:
+        """Models that are trained jointly with the student (peers, guides); none here."""
+        return []
+
+    def forward(self, step: Step) -> Parts:
+        """The loss of one step; see the subclass."""
+        raise NotImplementedError
+
+    def adversary(self, step: Step, reference: Tensor | None = None) -> Tensor:
+        """x' [B, *shape]: the inner maximisation, begun at batch.context["start"] if that is there.
+
+        reference: logits [B, C], without a graph, that the goal "kl" moves away from.
+        """
+        if self.attack is None:
+            raise ValueError(f"objective {self.name!r} has no attack")
+        batch = step.batch if reference is None else step.batch.with_context(reference=reference)
+        target = step.target or TorchTarget(step.student)
+        return self.attack(target, batch, step.threat, step.draws, start=batch.get("start"))
+
+    def teacher_of(self, step: Step) -> Teacher:
+        """The step's teacher. Raises BadInput if there is none."""
+        if step.teacher is None:
+            raise BadInput(f"objective {self.name!r} needs a teacher", fix="choose ce, pgd_at or trades without one")
+        return step.teacher
+
+
+class Adversarial(Strict):
+    """Options of every objective with an inner attack."""
+
+    attack: Spec = Field(
+        default={"name": "pgd", "steps": 10, "step": 0.25, "start": "uniform", "goal": "ce"},
+        description="the inner attack; what is left out is this default's (of another attack: goal and start)",
+        validate_default=True,
+    )
+
+    @field_validator("attack")
+    @classmethod
+    def _complete(cls, given: Spec) -> Spec:
+        default: Spec = cls.model_fields["attack"].default
+        if given.get("name", default["name"]) == default["name"]:
+            return default | given
+        return {key: default[key] for key in ("goal", "start")} | given
+
+
+class Distilled(Strict):
+    """Options of every student. The teacher's logits are divided by teacher_temperature before anything else."""
+
+    weight: float = Field(default=1.0, ge=0, description="of the distillation term")
+    teacher_temperature: float = Field(
+        default=1.0, gt=0, description="divides the teacher's logits only: below 1 sharpens it, above 1 softens it"
+    )

@@ -1,0 +1,1 @@
+"""What is handed over: the exported file, its model card, the report of a run."""

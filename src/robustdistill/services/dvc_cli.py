@@ -1,0 +1,198 @@
+"""DVC, always as a child process: what changed, and the only door through which a stage runs.
+
+`dvc repro --single-item STAGE` hashes what the stage reads, runs its command and records what it wrote. Two stages that
+do not read each other may run at the same time: DVC holds its lock only while it reads and writes its own files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from robustdistill import errors
+from robustdistill.services import git_cli, leash
+from robustdistill.stages import catalog
+from robustdistill.workspace import Workspace
+
+# `verify`: without it DVC hands out altered objects of a remote silently.
+CONFIG = """\
+[core]
+    analytics = false
+    check_update = false
+    remote = local
+['remote "local"']
+    url = ../.work/dvc-remote
+    verify = true
+"""
+TAIL_LINES = 12
+STOP_SECONDS = 5.0
+POLL_SECONDS = 0.25
+
+_running: set[subprocess.Popen[bytes]] = set()
+_stopping = threading.Event()
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """For a DVC child: no analytics, and our own `robustdistill` first on PATH, which the stages' commands name."""
+    kept = git_cli.environment()
+    scripts = str(Path(sys.executable).parent)
+    kept["PATH"] = os.pathsep.join([scripts, kept.get("PATH", os.defpath)])
+    return kept | {"DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "true", "PYTHONUNBUFFERED": "1"} | dict(extra or {})
+
+
+def dvc(root: Path, *arguments: str) -> str:
+    """One short DVC command in `root`; its standard output. Raises ServiceFailed with DVC's last words."""
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
+    done = subprocess.run(command, cwd=root, env=environment(), capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-TAIL_LINES:])
+        raise errors.ServiceFailed(f"dvc {' '.join(arguments[:2])} failed: {said}", where=str(root))
+    return done.stdout
+
+
+def init(root: Path) -> None:
+    """DVC in a git repository, with a remote inside the workspace until the user names a better one."""
+    dvc(root, "init", "--quiet")
+    (root / ".dvc" / "config").write_text(CONFIG, encoding="utf-8")
+
+
+def add_data(root: Path) -> str:
+    """Versions data/ as it is now: writes data.dvc. Returns the digest."""
+    dvc(root, "add", "--quiet", "data")
+    found = digest(root)
+    if found is None:
+        raise errors.ServiceFailed("dvc add wrote no digest", where=str(root / "data.dvc"))
+    return found
+
+
+def fetch_data(root: Path) -> None:
+    """data/ as data.dvc names it, from the cache or the remote."""
+    dvc(root, "pull", "--quiet", "data.dvc")
+
+
+def push(root: Path) -> None:
+    """Copies data and results that the remote does not have yet to it."""
+    dvc(root, "push", "--quiet")
+
+
+def digest(root: Path) -> str | None:
+    """The hash of data/ as data.dvc records it; None before data was added. Read without DVC."""
+    try:
+        content = yaml.safe_load((root / "data.dvc").read_text(encoding="utf-8"))
+        return str(content["outs"][0]["md5"])
+    except FileNotFoundError:
+        return None
+    except (yaml.YAMLError, KeyError, IndexError, TypeError) as error:
+        raise errors.BadInput("not a file that `dvc add data` wrote", where=str(root / "data.dvc")) from error
+
+
+def status(root: Path) -> dict[str, list[Any]]:
+    """What differs from dvc.lock, by stage: `dvc status --json`. Empty where nothing does."""
+    text = dvc(root, "status", "--json")
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise errors.ServiceFailed(f"dvc status said no JSON: {text[:200]}", where=str(root)) from error
+    return dict(found)
+
+
+def changed(root: Path) -> list[str]:
+    """The stages that have to run, in order: those that changed and all that read from them."""
+    return catalog.with_descendants(name for name in status(root) if name in catalog.STAGES)
+
+
+def repro(root: Path, stage: str, env: Mapping[str, str] | None = None) -> None:
+    """Runs one stage if it changed, through DVC, in a process group of its own that ends with this process.
+
+    Its output goes to .work/logs/<stage>.log. Raises what the stage itself raised, or ServiceFailed.
+    """
+    workspace = Workspace(root)
+    log, record = workspace.log(stage), workspace.error(stage)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    record.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
+    with log.open("wb") as sink:
+        code = _supervise(command, root, environment({**leash.own(), **(env or {})}), sink)
+    if code != 0:
+        raise _failure(stage, code, log, record)
+
+
+@contextmanager
+def stopping_children() -> Iterator[None]:
+    """Around a flow: what ends it early (Ctrl-C, SIGTERM, an error) also ends the stages its threads wait for."""
+    _stopping.clear()
+    try:
+        yield
+    except BaseException:
+        stop_all()
+        raise
+
+
+def stop_all() -> None:
+    """Ends every stage this process runs and lets none begin until `stopping_children` is entered again."""
+    _stopping.set()
+    for process in list(_running):
+        _kill_group(process)
+
+
+def _supervise(command: list[str], root: Path, env: Mapping[str, str], sink: Any) -> int:
+    """Runs a command to its end, or to ours. A waiting thread also notices that its interpreter is being shut down."""
+    if _stopping.is_set():
+        raise errors.ServiceFailed("the run is being stopped")
+    process = subprocess.Popen(
+        command, cwd=root, env=env, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True
+    )
+    _running.add(process)
+    try:
+        while threading.main_thread().is_alive() and not _stopping.is_set():
+            with suppress(subprocess.TimeoutExpired):
+                code = process.wait(POLL_SECONDS)
+                if code == 0 or not _stopping.is_set():
+                    return code
+        raise errors.ServiceFailed("the run was stopped", fix="start it again: it goes on where it was")
+    finally:
+        _kill_group(process)
+        _running.discard(process)
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """The whole process group: politely, then by force. Does nothing after a success: the group is empty then."""
+    if process.poll() == 0:
+        return
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(STOP_SECONDS)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+KINDS: Mapping[int, type[errors.RobustDistillError]] = {
+    kind.exit_code: kind for kind in (errors.GateRefused, errors.BadInput, errors.Unhealthy, errors.ServiceFailed)
+}
+
+
+def _failure(stage: str, code: int, log: Path, record: Path) -> errors.RobustDistillError:
+    """The stage's own error if it left one, else the last lines of its log."""
+    try:
+        said = json.loads(record.read_text(encoding="utf-8"))
+        kind = KINDS.get(said["exit_code"], errors.RobustDistillError)
+        return kind(f"{stage}: {said['cause']}", where=said["where"], fix=said["fix"])
+    except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):
+        tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-TAIL_LINES:])
+        fix = "if it was killed, memory may have run out: choose a smaller batch or model" if code else ""
+        return errors.ServiceFailed(
+            f"{stage} ended with code {code} and left no reason:\n{tail}", where=str(log), fix=fix
+        )

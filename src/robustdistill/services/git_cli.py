@@ -1,0 +1,73 @@
+"""git, for the one thing a workspace needs of it: a history of its params, pipeline and data digests."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from robustdistill.errors import ServiceFailed
+
+NAME, EMAIL = "robustdistill", "robustdistill@localhost"
+
+
+def environment() -> dict[str, str]:
+    """The process's environment without what points git at another repository (a hook's GIT_DIR and its like)."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    return kept | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+
+
+def git(root: Path, *arguments: str) -> str:
+    """One git command in `root`; its output. Raises ServiceFailed with git's own last words."""
+    command = ["git", "-c", "core.hooksPath=/dev/null", "-c", "commit.gpgSign=false", *arguments]
+    try:
+        done = subprocess.run(command, cwd=root, env=environment(), capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise ServiceFailed("git is not installed", fix="install git; a workspace is a git repository") from error
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip()
+        raise ServiceFailed(f"git {arguments[0]} failed: {said}", where=str(root))
+    return done.stdout
+
+
+def init(root: Path) -> None:
+    """A new repository that needs no global identity."""
+    git(root, "init", "--quiet", "--initial-branch", "main")
+    git(root, "config", "user.name", NAME)
+    git(root, "config", "user.email", EMAIL)
+
+
+def commit(root: Path, paths: Sequence[str], message: str) -> bool:
+    """Commits these paths and no others, as far as they exist. False where nothing in them has changed."""
+    present = [path for path in paths if (root / path).exists()]
+    if not present:
+        return False
+    git(root, "add", "--", *present)
+    if not git(root, "diff", "--cached", "--name-only", "--", *present).strip():
+        return False
+    git(root, "commit", "--quiet", "--message", message, "--only", "--", *present)
+    return True
+
+
+def head(root: Path) -> str | None:
+    """The commit the workspace is at; None before the first one or outside a repository."""
+    try:
+        return git(root, "rev-parse", "--verify", "HEAD").strip()
+    except ServiceFailed:
+        return None
+
+
+def dirty(root: Path) -> bool:
+    """Whether a versioned file differs from the last commit."""
+    try:
+        return bool(git(root, "status", "--porcelain", "--untracked-files=no").strip())
+    except ServiceFailed:
+        return True
+
+
+def hash_file(path: Path) -> str:
+    """The id git gives a file's content (SHA-1 of a blob): equal contents have the equal id."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

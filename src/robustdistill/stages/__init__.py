@@ -1,0 +1,1 @@
+"""Stages: files in, files out. What runs when stands in `catalog`."""

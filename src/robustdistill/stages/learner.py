@@ -1,0 +1,99 @@
+"""What all stages that end in a model share: from prepared data and a config to a trained model on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from robustdistill import models, objectives, training
+from robustdistill.config import Learner, Params, Spec, dump
+from robustdistill.data.files import write_json
+from robustdistill.data.prepared import Prepared
+from robustdistill.errors import BadInput
+from robustdistill.models import Classifier, ModelSpec, weights
+from robustdistill.objectives.types import Teacher
+from robustdistill.rng import derive
+from robustdistill.stages.tools import Tools
+from robustdistill.training import Job, Result
+from robustdistill.training.history import to_csv
+from robustdistill.training.stored import Stored
+
+
+def model_spec(prepared: Prepared, model: Spec) -> ModelSpec:
+    """The architecture, made for these data: shape, classes, range and normalisation stand in their manifest."""
+    manifest = prepared.manifest
+    return ModelSpec(
+        model=dict(model),
+        shape=tuple(manifest.shape),
+        classes=len(manifest.classes),
+        low=manifest.low,
+        high=manifest.high,
+        mean=tuple(manifest.mean),
+        std=tuple(manifest.std),
+    )
+
+
+def learn(
+    role: str,
+    params: Params,
+    learner: Learner,
+    prepare: Path,
+    out: Path,
+    tools: Tools,
+    *,
+    objective: Spec | None = None,
+    where: str = "",
+    teacher: Classifier | None = None,
+    start: Classifier | None = None,
+    stored: Stored | None = None,
+) -> None:
+    """Trains and writes model.*, last.*, history.csv, summary.json into `out`.
+
+    role: names the family of random draws; student and control share one. objective: instead of the learner's, found
+    at `where`. teacher: to distil from. start: first weights, else drawn. stored: adversarial examples to train on.
+    Raises BadInput for a config that cannot be used and for a training that breaks down.
+    """
+    prepared = Prepared.open(prepare)
+    spec = objective or learner.objective
+    chosen = objectives.build(spec, where or f"{role}.objective")
+    if chosen.needs_teacher and teacher is None:
+        raise BadInput(
+            f"objective {chosen.name!r} needs a teacher and {where or role} has none",
+            where=where or f"{role}.objective",
+            fix="choose ce, pgd_at or trades",
+        )
+    seed = derive(params.seed, role)
+    model = start or models.build(model_spec(prepared, learner.model), seed, role)
+    job = Job(
+        model=model,
+        objective=chosen,
+        train=prepared.split("train"),
+        val=prepared.split("val"),
+        threat=params.threat.model(prepared.manifest.low, prepared.manifest.high),
+        training=learner.training,
+        seed=seed,
+        teacher=None if teacher is None else Teacher(teacher),
+        stored=stored,
+    )
+    result = training.fit(job, tools)
+    write(out, result, {"objective": {"name": chosen.name, **dump(chosen.config)}, "epochs": learner.training.epochs})
+    training.forget(tools.scratch)
+
+
+def write(out: Path, result: Result, facts: Mapping[str, Any]) -> None:
+    """The result of a training as files: nothing in them depends on when or where it ran."""
+    sha256 = weights.save(result.best, out)
+    weights.save(result.last, out, "last")
+    (out / "history.csv").write_text(to_csv(result.history), encoding="utf-8")
+    row = result.best_row
+    summary = {
+        "sha256": sha256,
+        "parameters": models.parameters(result.best),
+        "model": result.best.spec.model,
+        "best_epoch": result.best_epoch,
+        "val_clean": row["val_clean"],
+        "val_pgd": row.get("val_pgd"),
+        "alarms": result.alarms,
+    }
+    write_json(out / "summary.json", summary | dict(facts))

@@ -1,0 +1,125 @@
+"""A workspace: the folder of one model. Where everything in it lies, and the lock that keeps two runs apart."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from robustdistill import config
+from robustdistill.errors import BadInput
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """The whole text or the file as it was before; its folder is made if needed. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Paths and settings of one workspace. `root` is absolute."""
+
+    root: Path
+
+    @classmethod
+    def find(cls, path: Path | None = None) -> Workspace:
+        """The workspace at `path`, default the current folder. Raises BadInput where there is none."""
+        root = (path or Path.cwd()).resolve()
+        if not (root / "params.yaml").is_file():
+            raise BadInput(
+                "this is not a workspace: it holds no params.yaml",
+                where=str(root),
+                fix="make one with `robustdistill init DIR`, or name one with --workspace DIR",
+            )
+        return cls(root)
+
+    def params(self) -> config.Params:
+        return config.load(config.Params, self.root / "params.yaml")
+
+    def policy(self) -> config.Policy:
+        return config.load(config.Policy, self.root / "policy.yaml")
+
+    @property
+    def name(self) -> str:
+        """The name of the registered model."""
+        return self.params().name
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.root / "artifacts"
+
+    @property
+    def journal(self) -> Path:
+        return self.root / "journal.jsonl"
+
+    @property
+    def work(self) -> Path:
+        """Checkpoints, embedded stores, logs: whatever may be lost without losing a result. Not versioned."""
+        return self.root / ".work"
+
+    @property
+    def reports(self) -> Path:
+        return self.root / "reports"
+
+    @property
+    def imports(self) -> Path:
+        """Teachers from elsewhere, one folder for each content hash."""
+        return self.root / "imports"
+
+    @property
+    def pin(self) -> Path:
+        """The teacher in use that was not trained here."""
+        return self.root / "teacher.pin.json"
+
+    def out(self, stage: str) -> Path:
+        """Where a stage's result lies: `export@student` -> artifacts/export/student."""
+        return self.artifacts.joinpath(*stage.split("@"))
+
+    def scratch(self, stage: str, key: str) -> Path:
+        """Checkpoints of a stage for exactly one set of inputs, named by `key`."""
+        return self.work / stage / key
+
+    def costs(self, model: str) -> Path:
+        """Measured seconds and sizes of a model. They differ from run to run, so they lie outside the artifacts."""
+        return self.work / "costs" / f"{model}.json"
+
+    def log(self, stage: str) -> Path:
+        return self.work / "logs" / f"{stage}.log"
+
+    def error(self, stage: str) -> Path:
+        """What a failed stage said last, for the process that started it."""
+        return self.work / "errors" / f"{stage}.json"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Held by one run at a time; the kernel frees it when its holder dies. Raises BadInput if it is taken."""
+        self.work.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.work / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+                raise BadInput(
+                    f"the workspace is locked by another run (pid {holder})",
+                    where=str(self.root),
+                    fix="wait until it ends, or use another workspace",
+                ) from error
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)

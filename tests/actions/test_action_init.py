@@ -1,0 +1,82 @@
+"""init: a whole workspace or nothing, in its own git repository."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from robustdistill.actions import init as module
+from robustdistill.actions.init import init, upgrade
+from robustdistill.errors import BadInput, ServiceFailed
+from robustdistill.services import dvc_cli, git_cli
+from robustdistill.workspace import Workspace
+
+pytestmark = pytest.mark.slow
+CHECKOUT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return init(tmp_path_factory.mktemp("place") / "new" / "demo", "digits")
+
+
+def test_the_workspace_is_complete_and_committed(workspace: Workspace) -> None:
+    assert workspace.params().name == "digits" and workspace.policy().promote == "auto"
+    assert (workspace.data / "train_x.npy").exists()
+    assert git_cli.git(workspace.root, "status", "--porcelain") == ""
+    tracked = git_cli.git(workspace.root, "ls-files").split()
+    assert {"params.yaml", "policy.yaml", "dvc.yaml", "data.dvc", "teacher.pin.json", ".dvc/config"} <= set(tracked)
+    assert list(workspace.root.parent.iterdir()) == [workspace.root]  # nothing is left of the building site
+
+
+def test_dvc_sees_every_stage_and_the_data_as_they_are(workspace: Workspace) -> None:
+    found = dvc_cli.status(workspace.root)
+    assert "data.dvc" not in found
+    assert set(found) == set(dvc_cli.changed(workspace.root))
+
+
+def test_its_data_are_the_same_anywhere(workspace: Workspace) -> None:
+    content = yaml.safe_load((CHECKOUT / "data.dvc").read_text())
+    assert content == yaml.safe_load((workspace.root / "data.dvc").read_text())
+
+
+def test_the_checkouts_other_files_are_those_of_init(workspace: Workspace) -> None:
+    for name in ("teacher.pin.json", ".dvc/config", ".dvc/.gitignore"):
+        assert (CHECKOUT / name).read_text() == (workspace.root / name).read_text()
+    ignored = set((CHECKOUT / ".gitignore").read_text().split())
+    assert {"/data", "/artifacts"} <= ignored & set(module.IGNORED)  # else DVC writes .gitignore files of its own
+
+
+def test_an_older_pipeline_is_renewed_once(workspace: Workspace) -> None:
+    path = workspace.root / "dvc.yaml"
+    path.write_text("stages: {}\n")
+    assert upgrade(workspace)
+    assert not upgrade(workspace)
+    assert "prepare" in path.read_text() and not git_cli.dirty(workspace.root)
+
+
+def test_images_of_ones_own_may_come_later(tmp_path: Path) -> None:
+    made = init(tmp_path / "mine", "image_folder")
+    assert not made.data.exists() and dvc_cli.digest(made.root) is None
+
+
+def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    with pytest.raises(BadInput, match="not empty"):
+        init(tmp_path, "digits")
+    assert [item.name for item in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("recipe", ["digits", "nonsense"])
+def test_nothing_is_left_of_a_failure(tmp_path: Path, recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(root: Path) -> None:
+        assert json.loads((root / "teacher.pin.json").read_text())["sha256"] is None
+        raise ServiceFailed("no DVC today")
+
+    monkeypatch.setattr(dvc_cli, "init", fail)
+    with pytest.raises((ServiceFailed, BadInput)):
+        init(tmp_path / "demo", recipe)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,98 @@
+"""teacher use: weights from elsewhere are copied under their hash, pinned, and named in params."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from robustdistill import recipes
+from robustdistill.actions import teacher
+from robustdistill.errors import BadInput
+from robustdistill.models import build, weights
+from robustdistill.models.spec import ModelSpec
+from robustdistill.workspace import Workspace
+
+SPEC = ModelSpec({"name": "small_cnn", "size": "nano"}, (1, 8, 8), 10, 0.0, 1.0, (0.3,), (0.4,))
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    root = tmp_path / "workspace"
+    root.mkdir()
+    recipes.write(recipes.load("digits"), root)
+    return Workspace(root)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A file that robustdistill wrote, under another name than it has in a workspace."""
+    weights.save(build(SPEC, 3, "teacher"), tmp_path, "hardened")
+    return tmp_path / "hardened.safetensors"
+
+
+@pytest.fixture
+def foreign(tmp_path: Path, own: Path) -> Path:
+    """The same weights as another project would save them."""
+    path = tmp_path / "theirs.safetensors"
+    save_file({f"module.{name}": value for name, value in load_file(own).items()}, path)
+    record = SPEC.to_json()
+    record["architecture"] = record.pop("model")
+    path.with_suffix(".json").write_text(json.dumps(record))
+    return path
+
+
+@pytest.mark.parametrize("origin", ["own", "foreign"])
+def test_weights_are_copied_under_their_hash_and_pinned(
+    workspace: Workspace, origin: str, request: pytest.FixtureRequest
+) -> None:
+    path: Path = request.getfixturevalue(origin)
+    digest = teacher.use_file(workspace, path)
+    kept = workspace.imports / digest
+    assert weights.digest(kept / "model.safetensors") == digest
+    assert weights.load(kept).spec == SPEC
+    assert json.loads(workspace.pin.read_text()) == {"sha256": digest, "role": "teacher", "origin": path.name}
+    assert list(workspace.imports.iterdir()) == [kept]
+    assert workspace.params().teacher.source == "file"
+    assert teacher.use_file(workspace, path) == digest  # again: nothing new
+
+
+def test_only_the_named_keys_of_params_change(workspace: Workspace, own: Path) -> None:
+    path = workspace.root / "params.yaml"
+    text = "# my own remark\n" + path.read_text()
+    path.write_text(text)
+    teacher.use_file(workspace, own, role="start")
+    changed = [
+        (before, after) for before, after in zip(text.splitlines(), path.read_text().splitlines(), strict=True)
+        if before != after
+    ]  # fmt: skip
+    assert [after.split()[:2] for _, after in changed] == [["warm_start:", "champion"]]
+    teacher.use_none(workspace)
+    assert path.read_text() == text
+    assert json.loads(workspace.pin.read_text()) == teacher.NO_PIN
+
+
+def test_a_version_is_taken_from_a_folder(workspace: Workspace, tmp_path: Path) -> None:
+    folder = tmp_path / "version"
+    folder.mkdir()
+    digest = weights.save(build(SPEC, 4, "teacher"), folder)
+    assert teacher.use_folder(workspace, folder, role="teacher", origin="digits/3") == digest
+    assert workspace.params().teacher.source == "registry"
+
+
+def test_what_cannot_be_loaded_changes_nothing(workspace: Workspace, own: Path, tmp_path: Path) -> None:
+    before = (workspace.root / "params.yaml").read_text()
+    bare = tmp_path / "bare.safetensors"
+    bare.write_bytes(own.read_bytes())
+    with pytest.raises(BadInput) as caught:
+        teacher.use_file(workspace, bare)
+    assert "--config" in caught.value.fix
+    own.write_bytes(own.read_bytes()[:-1] + b"x")
+    with pytest.raises(BadInput):
+        teacher.use_file(workspace, own)
+    with pytest.raises(BadInput, match="names no version"):
+        teacher.use_registry(workspace, "digits")
+    assert (workspace.root / "params.yaml").read_text() == before
+    assert not workspace.pin.exists() and not workspace.imports.exists()

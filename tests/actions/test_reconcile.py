@@ -1,0 +1,182 @@
+"""A promotion and a rollback are ended by a crash before and after each of their writes; then the next start mends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from robustdistill.actions import champion, intent, owner
+from robustdistill.actions.promote import promote, rollback
+from robustdistill.actions.reconcile import reconcile
+from robustdistill.services.mlflow_registry import Registry
+from robustdistill.services.mlflow_store import Store
+
+WRITES = ("ensure", "create", "tag", "tag_model", "point")
+PASS = {"verdict": "pass"}
+
+
+class Crash(BaseException):
+    """Nothing may catch this, as nothing catches SIGKILL."""
+
+
+def crash_at(monkeypatch: pytest.MonkeyPatch, nth: int, *, after: bool) -> Callable[[], int]:
+    """The nth write to the registry or the disk is the last one; returns how many there were."""
+    seen = 0
+
+    def failing(real: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object, **kwargs: object) -> object:
+            nonlocal seen
+            seen += 1
+            if seen == nth and not after:
+                raise Crash
+            result = real(*args, **kwargs)
+            if seen == nth:
+                raise Crash
+            return result
+
+        return call
+
+    for name in WRITES:
+        monkeypatch.setattr(Registry, name, failing(getattr(Registry, name)))
+    monkeypatch.setattr(intent, "write_atomically", failing(intent.write_atomically))
+    monkeypatch.setattr(intent, "forget", failing(intent.forget))
+    return lambda: seen
+
+
+def assert_one_valid_champion(store: Store, work: Path, among: tuple[int, ...]) -> int:
+    number, sha = champion.current(store, "toy")
+    assert number in among
+    folder = champion.fetch(store, "toy", "champion", work / "models")
+    assert folder is not None
+    assert folder.name == sha
+    version = store.registry.version("toy", number)
+    assert version.tags[intent.STATE] == "confirmed"
+    assert json.loads(version.tags[intent.RECORD])["verdict"] == PASS
+    previous = store.registry.aliases("toy").get("previous")
+    assert previous is None or (previous != number and store.registry.version("toy", previous))
+    assert store.registry.tags("toy").get(intent.TAG) is None
+    assert not intent.path(work).exists()
+    assert reconcile(store, "toy", work) == []
+    return number
+
+
+@pytest.fixture
+def two(store, work, registered):
+    """Version 1 of toy is champion; candidate 2 is about to be promoted, and was a challenger."""
+    promote(store, "toy", registered(1.0), verdict=PASS, record={}, by="me", work=work)
+    number = registered(2.0)
+    store.registry.point("toy-candidates", "challenger", number)
+    return number
+
+
+def test_a_crash_at_any_step_of_a_promotion_is_mended(store, work, two, monkeypatch):
+    """Every step in one test: each attempt starts where the one before was reverted or ends the test."""
+    ends = set()
+    for after in (False, True):
+        for nth in range(1, 40):
+            with monkeypatch.context() as patch:
+                count = crash_at(patch, nth, after=after)
+                try:
+                    promote(store, "toy", two, verdict=PASS, record={}, by="me", work=work)
+                except Crash:
+                    crashed = True
+                else:
+                    crashed = False
+                writes = count()
+            said = reconcile(store, "toy", work)
+            newest = store.registry.versions("toy")[0].number
+            ends.add((assert_one_valid_champion(store, work, (1, newest)) == newest > 1, bool(said)))
+            _undo(store, work)
+            if not crashed:
+                assert writes < nth
+                break
+        else:
+            pytest.fail("a promotion has more writes than were tried")
+    # seen: dropped, completed, and nothing left to do with the new champion in place
+    assert ends >= {(False, True), (True, True), (True, False)}
+
+
+def _undo(store: Store, work: Path) -> None:
+    """Version 1 is champion again, and there is no way back: as before the attempt."""
+    store.registry.point("toy", "champion", 1)
+    store.registry.point("toy", "previous", None)
+
+
+def test_a_crash_at_any_step_of_a_rollback_is_mended(store, work, two, monkeypatch):
+    promote(store, "toy", two, verdict=PASS, record={}, by="me", work=work)
+    for nth in range(1, 20):
+        with monkeypatch.context() as patch:
+            crash_at(patch, nth, after=nth % 2 == 0)
+            try:
+                rollback(store, "toy", 1, by="me", why="bad", work=work)
+            except Crash:
+                crashed = True
+            else:
+                crashed = False
+        reconcile(store, "toy", work)
+        if assert_one_valid_champion(store, work, (1, 2)) == 1:
+            assert store.registry.aliases("toy")["previous"] == 2
+            told = json.loads(store.registry.version("toy", 1).tags[intent.ROLLBACKS])
+            assert len({item["token"] for item in told}) == len(told)
+            store.registry.tag("toy", 2, {intent.STATE: "confirmed"})
+        store.registry.point("toy", "champion", 2)
+        store.registry.point("toy", "previous", 1)
+        if not crashed:
+            break
+    else:
+        pytest.fail("a rollback has more writes than were tried")
+
+
+def interrupted(store, work, two, monkeypatch) -> intent.Intent:
+    """A promotion that died between its copy and its aliases."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "point", lambda *_: (_ for _ in ()).throw(Crash()))
+        with pytest.raises(Crash):
+            promote(store, "toy", two, verdict=PASS, record={}, by="me", work=work)
+    found = intent.pending(store, "toy", work)
+    assert found is not None
+    return found
+
+
+def test_a_copy_that_does_not_answer_is_reverted(store, work, two, monkeypatch):
+    interrupted(store, work, two, monkeypatch)
+    location = store.client.get_model_version_download_uri("toy", "2")
+    (Path(location.removeprefix("file://")) / "model.onnx").write_bytes(b"rotten")
+    (said,) = reconcile(store, "toy", work)
+    assert "reverted" in said
+    assert assert_one_valid_champion(store, work, (1,)) == 1
+    assert store.registry.version("toy", 2).tags[intent.STATE] == "abandoned"
+
+
+def test_another_machine_mends_it_from_the_tag_alone(store, work, two, monkeypatch):
+    interrupted(store, work, two, monkeypatch)
+    intent.path(work).unlink()
+    (said,) = reconcile(store, "toy", work)
+    assert "completed" in said
+    assert assert_one_valid_champion(store, work, (2,)) == 2
+
+
+def test_a_promotion_that_is_under_way_elsewhere_is_left_alone(store, work, two, monkeypatch):
+    found = interrupted(store, work, two, monkeypatch)
+    elsewhere = replace(found, owner="another-machine:12:34")
+    intent.declare(store, elsewhere, work)
+    (said,) = reconcile(store, "toy", work)
+    assert "left alone" in said
+    assert store.registry.aliases("toy") == {"champion": 1}
+    dead = replace(found, owner=f"{owner.here().rpartition(':')[0]}:1")
+    intent.declare(store, dead, work)
+    (said,) = reconcile(store, "toy", work)
+    assert "completed" in said
+    assert assert_one_valid_champion(store, work, (2,)) == 2
+
+
+def test_nothing_to_mend(store, work, registered):
+    assert reconcile(store, "toy", work) == []
+    registered(1.0)
+    intent.path(work).write_text("torn")
+    assert reconcile(store, "toy", work) == []
+    assert not intent.path(work).exists()

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from raw_layouts import noise
+
+from robustdistill.data import splits
+
+N = 400
+KEYS = splits.unpack(b"".join(splits.content_key(noise(f"splits/{i}")) for i in range(N)))
+LABELS = np.arange(N) % 4
+Positions = dict[str, NDArray[np.int64]]
+
+
+def divide(
+    keys: NDArray[np.void] = KEYS, labels: NDArray[np.int64] = LABELS, official: object = None
+) -> splits.Division:
+    return splits.divide(keys, labels, official, val=0.15, test=0.2)  # type: ignore[arg-type]
+
+
+def ids(division: splits.Division, keys: NDArray[np.void] = KEYS) -> dict[str, set[int]]:
+    return {name: set(keys["id"][part].tolist()) for name, part in division.positions.items()}
+
+
+def test_the_key_of_an_image_is_the_same_on_every_machine() -> None:
+    assert splits.content_key(np.zeros((1, 2, 2), np.uint8)).hex() == GOLDEN_KEY
+
+
+GOLDEN_KEY = "9e9867bc5326e782913b2af93df334f5"
+
+
+def test_the_key_tells_shapes_apart_and_ignores_memory_order() -> None:
+    image = noise("a", (1, 4, 6))
+    assert splits.content_key(image) != splits.content_key(image.reshape(1, 6, 4))
+    assert splits.content_key(image) == splits.content_key(np.asfortranarray(image))
+
+
+def test_ids_are_distinct_and_have_63_bits() -> None:
+    assert len(np.unique(KEYS["id"])) == N
+    assert KEYS["id"].min() >= 0
+
+
+def test_splits_are_disjoint_complete_and_near_their_shares() -> None:
+    found = ids(divide())
+    assert found["train"] | found["val"] | found["test"] == set(KEYS["id"].tolist())
+    assert sum(len(part) for part in found.values()) == N
+    assert len(found["test"]) / N == pytest.approx(0.2, abs=0.06)
+    assert len(found["val"]) / N == pytest.approx(0.8 * 0.15, abs=0.05)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, N), st.permutations(range(8)))
+def test_an_example_stays_in_its_split_as_data_grow_and_move(n: int, blocks: list[int]) -> None:
+    everything = ids(divide())
+    order = np.concatenate([np.arange(N)[block::8] for block in blocks])[:n]
+    part = ids(divide(KEYS[order], LABELS[order]), KEYS[order])
+    for name, members in part.items():
+        assert members <= everything[name]
+
+
+def test_the_result_does_not_depend_on_the_order_of_the_raw_data() -> None:
+    order = np.arange(N)[::-1]
+    for name, part in divide(KEYS[order], LABELS[order]).positions.items():
+        np.testing.assert_array_equal(order[part], divide().positions[name])
+
+
+def test_of_duplicates_one_is_kept() -> None:
+    twice = np.concatenate([np.arange(N), np.arange(10)])
+    division = divide(KEYS[twice], LABELS[twice])
+    assert division.removed == {"in_test": 0, "contradictory": 0, "duplicate": 10}
+    assert ids(division, KEYS[twice]) == ids(divide())
+
+
+def test_of_equal_images_with_different_labels_none_is_kept() -> None:
+    twice = np.concatenate([np.arange(N), np.arange(3)])
+    labels = LABELS[twice].copy()
+    labels[-3:] = (labels[-3:] + 1) % 4
+    division = divide(KEYS[twice], labels)
+    assert division.removed == {"in_test": 0, "contradictory": 6, "duplicate": 0}
+    assert not set.union(*ids(division, KEYS[twice]).values()) & set(KEYS["id"][:3].tolist())
+
+
+def test_an_official_test_set_stays_whole_and_leaves_train() -> None:
+    rows = np.concatenate([np.arange(N), np.arange(20), np.arange(5)])  # 20 of train also in test, 5 of them twice
+    official = np.arange(len(rows)) >= N
+    division = divide(KEYS[rows], LABELS[rows], official)
+    assert sorted(division.positions["test"]) == list(range(N, N + 25))
+    assert division.removed == {"in_test": 20, "contradictory": 0, "duplicate": 0}
+    found = ids(division, KEYS[rows])
+    assert not (found["train"] | found["val"]) & found["test"]
+
+
+def test_a_limit_keeps_proportions_and_grows_into_a_larger_one() -> None:
+    positions = np.arange(N)
+    labels = np.where(np.arange(N) < 100, 1, 0)
+    small, large = (splits.limited(positions, KEYS, labels, limit) for limit in (40, 80))
+    assert len(small) == 40 and (labels[small] == 1).sum() == 10
+    assert set(small) < set(large)
+    np.testing.assert_array_equal(splits.limited(positions, KEYS, labels, None), positions)

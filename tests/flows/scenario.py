@@ -1,0 +1,76 @@
+"""A small workspace and the commands on it, run as a user would: in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = Path(sys.executable).parent
+TRAINING = {"epochs": 2, "select_every": 1, "select_examples": 64}
+
+
+def environment() -> dict[str, str]:
+    """Without a server of anybody's, and without this session's settings."""
+    dropped = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "PREFECT_HOME")
+    kept = {key: value for key, value in os.environ.items() if key not in dropped}
+    return kept | {"PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"}
+
+
+def call(*command: str | Path, cwd: Path | None = None, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [str(part) for part in command], cwd=cwd, env=environment(), capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == expect, f"{command} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def robustdistill(root: Path, *arguments: str | Path, expect: int = 0) -> Any:
+    done = call(SCRIPTS / "robustdistill", "--workspace", root, "--json", *arguments, expect=expect)
+    return json.loads(done.stdout) if done.stdout else None
+
+
+def flow(name: str, root: Path, *arguments: str, expect: int = 0) -> dict[str, Any]:
+    command = [sys.executable, ROOT / "flows" / f"{name}.py", "--workspace", root, "--json", *arguments]
+    done = call(*command, expect=expect)
+    result: dict[str, Any] = json.loads(done.stdout) if done.stdout else {"stderr": done.stderr}
+    return result
+
+
+def edit(path: Path, changes: Mapping[str, Any]) -> None:
+    """Sets dotted keys of a YAML file."""
+    content = yaml.safe_load(path.read_text())
+    for dotted, value in changes.items():
+        *parents, last = dotted.split(".")
+        place = content
+        for parent in parents:
+            place = place[parent]
+        place[last] = value
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def make(root: Path) -> Path:
+    """The digits recipe, so small that its chain takes a minute, with a policy that it passes on any processor."""
+    call(SCRIPTS / "robustdistill", "init", root, "--recipe", "digits")
+    short = {
+        f"{role}.training.{key}": value for role in ("initial", "teacher", "student") for key, value in TRAINING.items()
+    }
+    judge = {"judge.examples": 60, "judge.autoattack": "none", "judge.curve": [0.5, 1.0], "judge.curve_examples": 30}
+    edit(root / "params.yaml", {**short, **judge})
+    floors = {"clean": 0.0, "robust": 0.0, "worst_class": 0.0}
+    margins = {"clean": 1.0, "robust": 1.0}
+    edit(root / "policy.yaml", {"teacher": floors, "student": floors, "champion": margins, "best": margins})
+    return root
+
+
+def hashes(root: Path) -> dict[str, str]:
+    """Stage -> hash of what it wrote, from dvc.lock."""
+    lock = yaml.safe_load((root / "dvc.lock").read_text())
+    return {name: stage["outs"][0]["md5"] for name, stage in lock["stages"].items()}

@@ -1,0 +1,145 @@
+"""The whole judge on models whose robustness is known, from files to files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Case, write_export
+
+from robustdistill.data.files import write_json
+from robustdistill.errors import BadInput
+from robustdistill.gate.scorecard import Evidence
+from robustdistill.judge import judge
+from robustdistill.judge.autoattack import AutoAttack
+from robustdistill.journal import read
+from robustdistill.models import weights
+
+Make = Callable[..., Case]
+
+
+def card_of(case: Case, out: str = "score", adversaries: Path | None = None, scratch: str = "scratch") -> Any:
+    judge(case.export, case.prepared, adversaries, case.root / out, case.params, case.tools(scratch))
+    return json.loads((case.root / out / "scorecard.json").read_text())
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("classes", "norm", "box", "last", "parts"),
+    [
+        (2, "linf", (0.0, 1.0), "margin_apgd", ["apgd-ce", "apgd-margin", "fab-t", "square"]),
+        (3, "l2", (0.0, 1.0), "margin_apgd", ["apgd-ce", "apgd-dlr", "fab-t", "square"]),
+        (4, "linf", (-1.0, 1.0), "autoattack", ["apgd-ce", "apgd-t", "fab-t", "square"]),
+        (10, "l2", (-3.0, 5.0), "autoattack", ["apgd-ce", "apgd-t", "fab-t", "square"]),
+    ],
+)
+def test_robust_accuracy_is_the_analytic_one(
+    make: Make, classes: int, norm: str, box: tuple[float, float], last: str, parts: list[str]
+) -> None:
+    case = make(classes, norm, box, attacks=[{"name": "fgsm"}, {"name": "pgd", "steps": 12, "goal": "margin"}])
+    card = card_of(case)
+    evidence = Evidence.load(case.root / "score")
+    assert 0.2 < case.analytic.mean() < 0.8
+    np.testing.assert_array_equal(evidence.robust, case.analytic)
+    assert [attack["name"] for attack in card["attacks"]] == ["fgsm", "pgd-12-margin", last]
+    assert card["attacks"][-1]["parts"] == parts
+    assert [item for item in card["health"] if not item["ok"] and item["level"] == "error"] == []
+    assert card["robust"]["lower"] < card["robust"]["accuracy"] < card["robust"]["upper"]
+
+
+def test_autoattack_alone_finds_what_is_analytically_broken(make: Make) -> None:
+    case = make(5, "linf", (-1.0, 1.0), attacks=[])
+    card_of(case)
+    np.testing.assert_array_equal(Evidence.load(case.root / "score").robust, case.analytic)
+
+
+def test_worst_inputs_are_kept_and_break_what_they_claim_to(make: Make) -> None:
+    import torch
+
+    case = make(10)
+    card_of(case)
+    evidence, worst = Evidence.load(case.root / "score"), np.load(case.root / "score" / "x_adv.npy")
+    right = case.model(torch.from_numpy(worst)).argmax(1).numpy() == evidence.labels
+    np.testing.assert_array_equal(right, evidence.robust)
+    journal = [record for _, record in read(case.root / "journal.jsonl") if record["event"] == "attack"]
+    assert journal[-1]["robust"] == evidence.robust.sum() and journal[-1]["done"] == journal[-1]["total"] == 60
+    done = [record["done"] for record in journal if record["name"] == "autoattack"]
+    assert done == sorted(done)
+
+
+@pytest.mark.parametrize("stop_after", [1, 4])
+def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(
+    make: Make, monkeypatch: pytest.MonkeyPatch, stop_after: int
+) -> None:
+    case = make(10, attacks=[{"name": "fgsm"}])
+    card_of(case, "whole", scratch="one")
+    original, calls = AutoAttack.run, []
+
+    def dies(self: AutoAttack, *args: Any) -> Any:
+        if len(calls) == stop_after:
+            raise KeyboardInterrupt
+        calls.append(args[0])
+        return original(self, *args)
+
+    monkeypatch.setattr(AutoAttack, "run", dies)
+    with pytest.raises(KeyboardInterrupt):
+        card_of(case, "resumed", scratch="two")
+    assert not (case.root / "resumed").exists()
+    again: list[str] = []
+    monkeypatch.setattr(AutoAttack, "run", lambda self, *args: (again.append(args[0]), original(self, *args))[1])
+    card_of(case, "resumed", scratch="two")
+    total = len(list((case.root / "two").rglob("autoattack-*.npz")))
+    assert len(again) == total - stop_after
+    assert content(case.root / "resumed") == content(case.root / "whole")
+
+
+def test_a_damaged_piece_is_made_again(make: Make) -> None:
+    case = make(10, autoattack="none")
+    card_of(case, "one")
+    for piece in (case.root / "scratch").rglob("*.npz"):
+        piece.write_bytes(piece.read_bytes()[:100])
+    card_of(case, "two")
+    assert content(case.root / "one") == content(case.root / "two")
+
+
+def test_the_exported_file_is_attacked_too_and_the_worse_answer_counts(make: Make) -> None:
+    case = make(2, autoattack="none", attacks=[{"name": "fgsm"}])
+    honest = card_of(case, "honest")
+    served = weights.load(case.export).requires_grad_(False)
+    served.net.linear.bias[0] += 0.3  # type: ignore[union-attr]  # the file errs towards class 0
+    write_export(served, case.root / "other", case.classes)
+    (case.export / "model.onnx").write_bytes((case.root / "other" / "model.onnx").read_bytes())
+    record = json.loads((case.export / "export.json").read_text())
+    record["sha256"]["onnx"] = weights.digest(case.export / "model.onnx")
+    write_json(case.export / "export.json", record)
+    card = card_of(case, "score")
+    assert honest["attacks"][0]["replayed_only"] == 0 < card["attacks"][0]["replayed_only"]
+    lost = Evidence.load(case.root / "honest").robust.sum() - Evidence.load(case.root / "score").robust.sum()
+    assert lost > 0
+    assert "parity" in {item["name"] for item in card["health"] if not item["ok"]}
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.onnx"])
+def test_changed_weights_are_refused(make: Make, name: str) -> None:
+    case = make(2)
+    path = case.export / name
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(BadInput, match="not the one that was exported"):
+        card_of(case)
+
+
+def test_a_model_of_other_data_is_refused(make: Make) -> None:
+    case, other = make(2), make(3)
+    with pytest.raises(BadInput, match="2 classes"):
+        judge(case.export, other.prepared, None, case.root / "score", case.params, case.tools())
+    record = json.loads((case.export / "export.json").read_text())
+    write_json(case.export / "export.json", record | {"classes": record["classes"][::-1]})
+    with pytest.raises(BadInput, match="another order"):
+        card_of(case)

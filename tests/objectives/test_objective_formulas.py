@@ -1,0 +1,200 @@
+"""Each objective against its equation: by hand on two features, and written out anew on a net with batch norm."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robustdistill import objectives
+from robustdistill.attacks import Batch
+from robustdistill.objectives import OBJECTIVES, Objective, Parts, Step, Teacher
+from robustdistill.rng import Draws
+from robustdistill.threat import ThreatModel
+
+Make = Callable[..., tuple[Objective, Step]]
+
+SIGMA = 1 / (1 + math.exp(-0.2))  # of the logits (0.4, 0.6): as far as eps 0.1 goes from (0.5, 0.5)
+TEACHER_KL = 0.25 * math.log(0.25 / 0.5) + 0.75 * math.log(0.75 / 0.5)  # KL((1/4, 3/4) ‖ (1/2, 1/2))
+# The worst case for KL((1/4, 3/4) ‖ ·) puts S(x') at (σ, 1 − σ); for CE with y = 0 at (1 − σ, σ).
+WORST_KL = 0.25 * math.log(0.25 / SIGMA) + 0.75 * math.log(0.75 / (1 - SIGMA))
+CE_KL = 0.25 * math.log(0.25 / (1 - SIGMA)) + 0.75 * math.log(0.75 / SIGMA)
+CE_ADV = math.log(1 + math.exp(0.2))
+OWN_KL = -math.log(2) - 0.5 * math.log(SIGMA) - 0.5 * math.log(1 - SIGMA)  # KL((1/2, 1/2) ‖ (σ, 1 − σ))
+L1_ADV = (0.4 + abs(0.6 - math.log(3))) / 2  # S(x') = (0.4, 0.6), T(x) = (0, log 3)
+L1_CLEAN = (0.5 + abs(0.5 - math.log(3))) / 2
+
+BY_HAND: list[tuple[dict[str, Any], float]] = [
+    ({"name": "ce"}, math.log(2)),
+    ({"name": "ce", "label_smoothing": 0.2}, math.log(2)),
+    ({"name": "pgd_at"}, CE_ADV),
+    ({"name": "trades"}, math.log(2) + 6 * OWN_KL),
+    ({"name": "trades", "beta": 1.5}, math.log(2) + 1.5 * OWN_KL),
+    ({"name": "kd"}, math.log(2) + TEACHER_KL),
+    ({"name": "kd", "weight": 0.5}, math.log(2) + 0.5 * TEACHER_KL),
+    ({"name": "ard"}, CE_KL),
+    ({"name": "ard", "weight": 0.3, "ce_weight": 0.7}, 0.3 * CE_KL + 0.7 * math.log(2)),
+    ({"name": "logit_l1"}, CE_ADV + 0.1 * L1_ADV),
+    ({"name": "logit_l1", "weight": 2.0, "adversarial": False}, math.log(2) + 2 * L1_CLEAN),
+    ({"name": "rslad"}, 5 / 6 * WORST_KL + 1 / 6 * TEACHER_KL),
+    ({"name": "rslad", "adversarial_share": 1.0}, WORST_KL),
+    # S(x') = (0.6, 0.4) at the worst case of the KL, so the label 0 costs log(1 + e^-0.2) there
+    ({"name": "rslad", "weight": 0.5, "ce_weight": 2.0}, 0.5 * (5 * WORST_KL + TEACHER_KL) / 6 - 2 * math.log(SIGMA)),
+]
+
+
+@pytest.mark.parametrize(("spec", "expected"), BY_HAND)
+def test_by_hand(spec: dict[str, Any], expected: float, two_logits: type[nn.Module]) -> None:
+    index = torch.arange(3)
+    batch = Batch(torch.full((3, 2), 0.5), torch.zeros(3, dtype=torch.int64), index)
+    teacher = Teacher(two_logits(0.0, (0.0, math.log(3))))  # type: ignore[call-arg]
+    student = two_logits(1.0, (0.0, 0.0))  # type: ignore[call-arg]
+    parts = objectives.build(spec)(Step(student, None, teacher, batch, ThreatModel("linf", 0.1), Draws(0)))
+    assert parts.loss.tolist() == pytest.approx([expected] * 3, rel=1e-5)
+
+
+def test_label_smoothing_by_hand(two_logits: type[nn.Module]) -> None:
+    batch = Batch(torch.tensor([[0.0, 1.0]]), torch.tensor([0]), torch.tensor([0]))
+    student = two_logits(math.log(3), (0.0, 0.0))  # type: ignore[call-arg]  # p = (1/4, 3/4)
+    parts = objectives.build({"name": "ce", "label_smoothing": 0.2})(
+        Step(student, None, None, batch, ThreatModel("linf", 0.1), Draws(0))
+    )
+    assert parts.loss.item() == pytest.approx(0.9 * math.log(4) + 0.1 * math.log(4 / 3))
+
+
+# The equations once more, in numpy and float64, on logits: s = S(x), a = S(x'), t = T(x), y one-hot.
+
+
+def soft(z: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    e = np.exp(z / temperature - (z / temperature).max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
+def ce(z: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return -np.log((soft(z) * y).sum(1))
+
+
+def div(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    return (p * np.log(p / q)).sum(1)
+
+
+EQUATIONS: dict[str, tuple[dict[str, Any], Callable[..., np.ndarray]]] = {
+    "ce": ({"label_smoothing": 0.1}, lambda s, a, t, y: 0.9 * ce(s, y) - 0.1 * np.log(soft(s)).mean(1)),
+    "pgd_at": ({}, lambda s, a, t, y: ce(a, y)),
+    "trades": ({"beta": 3.0}, lambda s, a, t, y: ce(s, y) + 3 * div(soft(s), soft(a))),
+    "kd": (
+        {"weight": 0.7, "temperature": 4.0, "teacher_temperature": 0.5},
+        lambda s, a, t, y: ce(s, y) + 0.7 * 16 * div(soft(t, 2.0), soft(s, 4)),
+    ),
+    "ard": (
+        {"weight": 0.7, "ce_weight": 0.2, "temperature": 3.0, "teacher_temperature": 0.5},
+        lambda s, a, t, y: 0.7 * 9 * div(soft(t, 1.5), soft(a, 3)) + 0.2 * ce(s, y),
+    ),
+    "logit_l1": (
+        {"weight": 0.4, "teacher_temperature": 0.5},
+        lambda s, a, t, y: ce(a, y) + 0.4 * np.abs(a - 2 * t).sum(1) / t.shape[1],
+    ),
+    "rslad": (
+        {"weight": 0.6, "ce_weight": 0.3, "teacher_temperature": 0.6},
+        lambda s, a, t, y: 0.6 * (5 * div(soft(t, 0.6), soft(a)) + div(soft(t, 0.6), soft(s))) / 6 + 0.3 * ce(a, y),
+    ),
+}
+
+
+def test_each_objective_has_its_equation_here() -> None:
+    assert sorted(EQUATIONS) == sorted(OBJECTIVES)
+
+
+@pytest.mark.parametrize("name", EQUATIONS)
+def test_loss_is_the_equation(name: str, make: Make) -> None:
+    options, equation = EQUATIONS[name]
+    objective, step = make({"name": name, **options})
+    student = copy.deepcopy(step.student)
+    parts: Parts = objective(step)
+    x, y = step.batch.x, F.one_hot(step.batch.y, 4).numpy()
+    x_adv = x if parts.x_adv is None else parts.x_adv
+    with torch.no_grad():  # training mode: each pass is normalised by its own batch
+        s, a, t = (z.double().numpy() for z in (student(x), student(x_adv), step.teacher.model(x)))
+    assert parts.loss.shape == (32,)
+    np.testing.assert_allclose(parts.loss.detach().numpy(), equation(s, a, t, y), rtol=2e-4, atol=1e-5)
+    assert (parts.x_adv is not None) == objective.adversarial
+    np.testing.assert_allclose(parts.logits.numpy(), a if objective.adversarial else s, rtol=1e-4, atol=1e-5)
+    assert parts.terms and all(term.shape == (32,) and not term.requires_grad for term in parts.terms.values())
+
+
+def climb(model: nn.Module, x: Tensor, begin: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
+    """The inner maximisation as the papers print it: ten steps of eps/4 along the sign."""
+    x_adv = begin
+    for _ in range(10):
+        x_adv = x_adv.detach().requires_grad_(True)
+        (grad,) = torch.autograd.grad(loss(model(x_adv)), x_adv)
+        moved = x_adv.detach() + 0.025 * grad.sign()
+        x_adv = torch.min(torch.max(moved, x - 0.1), x + 0.1).clamp(0, 1)
+    return x_adv.detach()
+
+
+@pytest.mark.parametrize("name", [name for name in EQUATIONS if OBJECTIVES[name].adversarial])
+def test_inner_maximisation_is_the_published_one(name: str, make: Make) -> None:
+    """CE or KL, from where, against which target; S in evaluation mode although it trains."""
+    objective, step = make({"name": name, "teacher_temperature": 0.6} if name == "rslad" else {"name": name})
+    x, y, index = step.batch.x, step.batch.y, step.batch.index
+    frozen = copy.deepcopy(step.student).eval()
+    away_from_anywhere = (x + 0.1 * (2 * step.draws.uniform(x, index, "pgd") - 1)).clamp(0, 1)
+    away_from_x = (x + 0.001 * step.draws.normal(x, index, "pgd")).clamp(0, 1)
+    own, soft_teacher = frozen(x).detach().softmax(1), (step.teacher.model(x) / 0.6).softmax(1)
+
+    def divergence(p: Tensor) -> Callable[[Tensor], Tensor]:
+        return lambda z: (p * (p.log() - z.log_softmax(1))).sum()
+
+    begin, loss = {
+        "trades": (away_from_x, divergence(own)),
+        "rslad": (away_from_x, divergence(soft_teacher)),
+    }.get(name, (away_from_anywhere, lambda z: F.cross_entropy(z, y, reduction="sum")))
+    expected = climb(frozen, x, begin, loss)
+    x_adv = objective(step).x_adv
+    assert torch.isclose(x_adv, expected, atol=1e-5).float().mean() > 0.99  # rounding may flip a sign near 0
+
+
+def test_the_gradient_of_trades_flows_through_the_clean_branch(make: Make) -> None:
+    """Detached, the loss has the same value and another gradient: the bug that cost a re-implementation 3 points."""
+    objective, step = make({"name": "trades"})
+    parts = objective(step)
+    student = copy.deepcopy(step.student)
+
+    def gradient(detach: bool) -> tuple[Tensor, Tensor]:
+        clean, adv = student(step.batch.x), student(parts.x_adv)
+        p = clean.softmax(1).detach() if detach else clean.softmax(1)
+        loss = (F.cross_entropy(clean, step.batch.y) + 6 * (p * (p.log() - adv.log_softmax(1))).sum(1).mean()).mean()
+        grads = torch.autograd.grad(loss, list(student.parameters()))
+        return loss.detach(), torch.cat([g.flatten() for g in grads])
+
+    (right, full), (same, cut) = gradient(detach=False), gradient(detach=True)
+    grads = torch.autograd.grad(parts.loss.mean(), list(step.student.parameters()))
+    ours = torch.cat([g.flatten() for g in grads])
+    assert torch.isclose(right, same) and torch.isclose(parts.loss.mean(), right, rtol=1e-4)
+    assert torch.allclose(ours, full, rtol=1e-3, atol=1e-5)
+    assert (ours - cut).norm() > 0.05 * full.norm()
+
+
+def test_optional_passes_that_have_no_weight_are_not_made(make: Make) -> None:
+    """A clean pass in vain would cost time and, worse, move the batch-norm statistics."""
+    passes = {}
+    for spec in (
+        {"name": "ard"},
+        {"name": "ard", "ce_weight": 0.5},
+        {"name": "rslad"},
+        {"name": "rslad", "adversarial_share": 1.0},
+        {"name": "logit_l1"},
+        {"name": "trades"},
+    ):
+        objective, step = make(spec)
+        objective(step)
+        passes[str(spec)] = int(step.student[2].num_batches_tracked)
+    assert list(passes.values()) == [1, 2, 2, 1, 1, 2]

@@ -1,0 +1,196 @@
+"""DVC as the only door to a stage: what it runs, what it remembers, and that nothing it started is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from robustdistill.errors import BadInput, RobustDistillError, ServiceFailed, Unhealthy
+from robustdistill.services import dvc_cli, git_cli
+
+pytestmark = pytest.mark.slow
+
+STAGE = """
+import json, os, pathlib, sys, time
+name = sys.argv[1]
+pathlib.Path(".work").mkdir(exist_ok=True)
+pathlib.Path(f".work/{name}.pid").write_text(str(os.getpid()))
+what = pathlib.Path("what")
+if what.exists():
+    what = what.read_text()
+    if what == "sleep":
+        from robustdistill.services import leash
+        leash.watch(every=0.1)
+        time.sleep(60)
+    if what != "die":
+        pathlib.Path(f".work/errors").mkdir(exist_ok=True)
+        record = {"cause": "the cause", "where": "here", "fix": "mend it", "exit_code": int(what)}
+        pathlib.Path(f".work/errors/{name}.json").write_text(json.dumps(record))
+    print("last words")
+    sys.exit(7)
+time.sleep(float(os.environ.get("PAUSE", 0)))
+out = pathlib.Path("artifacts", name)
+out.mkdir(parents=True, exist_ok=True)
+(out / "result").write_text(name + pathlib.Path("params.yaml").read_text())
+"""
+READS = {"prepare": "data", "initial": "artifacts/prepare", "control": "artifacts/prepare"}
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three stages with names of the catalog and a script instead of training."""
+    root = tmp_path_factory.mktemp("workspace")
+    git_cli.init(root)
+    dvc_cli.init(root)
+    (root / "data").mkdir()
+    (root / "data" / "x").write_text("1")
+    (root / "stage.py").write_text(STAGE)
+    (root / ".gitignore").write_text("/data\n/artifacts\n/.work\n")
+    (root / "params.yaml").write_text("seed: 0\n")
+    stages = {
+        name: {
+            "cmd": f"{sys.executable} stage.py {name}",
+            "deps": [path],
+            "params": ["seed"],
+            "outs": [f"artifacts/{name}"],
+        }
+        for name, path in READS.items()
+    }
+    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    dvc_cli.add_data(root)
+    dvc_cli.repro(root, "prepare")
+    return root
+
+
+@pytest.fixture
+def root(repository: Path) -> Iterator[Path]:
+    """The repository with `initial` and `control` to be run."""
+    (repository / "params.yaml").write_text(f"seed: {time.time_ns()}\n")
+    yield repository
+    (repository / "what").unlink(missing_ok=True)
+
+
+def test_two_stages_at_once_both_enter_the_lock_file(root: Path) -> None:
+    assert dvc_cli.changed(root)[:2] == ["prepare", "initial"]  # and so on: what reads a changed stage runs too
+    dvc_cli.repro(root, "prepare")
+    failures: list[BaseException] = []
+
+    def run(name: str) -> None:
+        try:
+            dvc_cli.repro(root, name, {"PAUSE": "0.5"})
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(name,)) for name in ("initial", "control")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert dvc_cli.changed(root) == []
+
+
+@pytest.mark.parametrize(
+    ("what", "kind", "said"),
+    [
+        (str(BadInput.exit_code), BadInput, "prepare: the cause"),
+        (str(Unhealthy.exit_code), Unhealthy, "prepare: the cause"),
+        ("70", RobustDistillError, "prepare: the cause"),
+        ("die", ServiceFailed, "last words"),
+    ],
+)
+def test_a_stages_error_is_raised_as_what_it_was(root: Path, what: str, kind: type[Exception], said: str) -> None:
+    (root / "what").write_text(what)
+    (root / ".work" / "errors").mkdir(exist_ok=True)
+    (root / ".work" / "errors" / "prepare.json").write_text('{"cause": "an old error"}')
+    with pytest.raises(RobustDistillError, match=said) as caught:
+        dvc_cli.repro(root, "prepare")
+    assert type(caught.value) is kind
+
+
+def test_what_ends_a_flow_early_ends_its_stages(root: Path) -> None:
+    (root / "what").write_text("sleep")
+    caught: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            dvc_cli.repro(root, "prepare")
+        except ServiceFailed as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=run)
+    with pytest.raises(KeyboardInterrupt), dvc_cli.stopping_children():
+        thread.start()
+        process = _started(root)
+        raise KeyboardInterrupt
+    thread.join(10)
+    assert "stopped" in str(caught[0])
+    assert _gone(process)
+    with pytest.raises(ServiceFailed), dvc_cli.stopping_children():
+        dvc_cli.stop_all()
+        dvc_cli.repro(root, "prepare")  # nothing starts any more
+
+
+def test_a_killed_flow_takes_its_stage_along(root: Path) -> None:
+    (root / "what").write_text("sleep")
+    script = (
+        "from pathlib import Path; from robustdistill.services import dvc_cli; dvc_cli.repro(Path.cwd(), 'prepare')"
+    )
+    flow = subprocess.Popen([sys.executable, "-c", script], cwd=root)
+    process = _started(root)
+    flow.send_signal(signal.SIGKILL)
+    flow.wait()
+    assert _gone(process)
+
+
+def _started(root: Path) -> psutil.Process:
+    """The process of the stage, once it sleeps."""
+    note = root / ".work" / "prepare.pid"
+    note.unlink(missing_ok=True)
+    assert _within(20, lambda: note.exists() and note.read_text() != "")
+    time.sleep(0.5)  # the leash is imported and tied
+    return psutil.Process(int(note.read_text()))
+
+
+def _gone(process: psutil.Process) -> bool:
+    return _within(10, lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
+
+
+def _within(seconds: float, true: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if true():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_a_digest_is_read_without_dvc(tmp_path: Path) -> None:
+    assert dvc_cli.digest(tmp_path) is None
+    (tmp_path / "data.dvc").write_text("outs:\n- md5: 0123.dir\n  path: data\n")
+    assert dvc_cli.digest(tmp_path) == "0123.dir"
+    (tmp_path / "data.dvc").write_text("outs: []\n")
+    with pytest.raises(BadInput, match="dvc add"):
+        dvc_cli.digest(tmp_path)
+
+
+def test_children_neither_call_home_nor_see_a_hooks_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_DIR", "/elsewhere")
+    found = dvc_cli.environment({"PAUSE": "1"})
+    assert found["DVC_NO_ANALYTICS"] == "1" and found["PAUSE"] == "1" and "GIT_DIR" not in found
+    assert (Path(found["PATH"].split(os.pathsep)[0]) / "python").exists()
+
+
+def test_what_dvc_says_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ServiceFailed, match="not inside of a DVC repository"):
+        dvc_cli.status(tmp_path)

@@ -1,0 +1,173 @@
+"""The command line: exit codes, clean JSON, help that teaches, and a stage run the way DVC runs it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import click
+import pytest
+
+from robustdistill import journal, recipes
+from robustdistill.actions import stage
+from robustdistill.actions.stage import Stopped
+from robustdistill.cli import guarded, main
+from robustdistill.errors import BadInput, GateRefused, ServiceFailed, Unhealthy
+from robustdistill.services import leash
+from robustdistill.stages import catalog
+from robustdistill.workspace import Workspace
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    recipes.write(recipes.load("digits"), tmp_path)
+    (tmp_path / "data").mkdir()
+    return Workspace(tmp_path)
+
+
+def _run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main(list(arguments))
+    return int(caught.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (GateRefused("no"), 1, "error: no"),
+        (BadInput("bad", where="here", fix="mend"), 2, "error: bad\n  where: here\n  fix:   mend"),
+        (Unhealthy("masked"), 3, "error: masked"),
+        (ServiceFailed("away"), 4, "error: away"),
+        (OSError(errno.ENOSPC, "No space left", "x"), 4, "error: the disk is full\n  where: x"),
+        (PermissionError(errno.EACCES, "Permission denied", "x"), 4, "error: Permission denied\n  where: x"),
+        (RuntimeError("bug"), 70, "error: unexpected RuntimeError: bug\n  fix:   run it again with --debug"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (Stopped(), 143, "stopped"),
+        (click.UsageError("which?"), 2, "Error: which?"),
+    ],
+)
+def test_every_error_is_a_sentence_and_a_code(
+    error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise error
+
+    assert guarded(fail) == code
+    out, err = capsys.readouterr()
+    assert out == "" and said in err and "Traceback" not in err
+
+
+def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert guarded(lambda: 1 // 0, debug=True) == 70
+    assert "ZeroDivisionError" in capsys.readouterr().err
+    assert guarded(lambda: 3) == 3
+
+
+def test_help_of_every_command_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("--help") == 0
+    listed = capsys.readouterr().out
+    for command in ("init", "data", "status", "teacher", "predict", "versions", "judge", "promote", "rollback", "ui"):
+        assert f"\n  {command} " in listed
+        assert _run(command, "--help") == 0
+        assert "Options:" in capsys.readouterr().out
+    assert "..." not in listed.split("Commands:")[1]  # each summary fits
+
+
+@pytest.mark.parametrize(
+    "given", [["nonsense"], ["init"], ["teacher", "use", "file"], ["--workspace", "/nowhere", "status"]]
+)
+def test_wrong_use_is_bad_input(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(*given) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_shared_options_may_stand_before_or_after(
+    workspace: Workspace, before: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shared = ["--workspace", str(workspace.root), "--json"]
+    assert _run(*(shared if before else []), "teacher", "use", "none", *([] if before else shared)) == 0
+    assert json.loads(capsys.readouterr().out) == {"sha256": None}
+    assert workspace.pin.exists()
+
+
+def _stage(workspace: Workspace, name: str, revision: int = 1) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "robustdistill.cli", "stage", name, "--revision", str(revision)]
+    return subprocess.run(command, cwd=workspace.root, capture_output=True, text=True, check=False)
+
+
+def _events(workspace: Workspace) -> list[str]:
+    return [record["event"] for _, record in journal.read(workspace.journal)]
+
+
+def test_a_failed_stage_leaves_its_reason(workspace: Workspace) -> None:
+    done = _stage(workspace, "prepare")
+    assert done.returncode == BadInput.exit_code and done.stdout == ""
+    record = json.loads(workspace.error("prepare").read_text())
+    assert record["exit_code"] == BadInput.exit_code and record["cause"] in done.stderr
+    assert _events(workspace) == ["start", "note", "failed"]
+
+
+def test_a_pipeline_of_another_version_is_refused(workspace: Workspace) -> None:
+    done = _stage(workspace, "prepare", revision=99)
+    assert done.returncode == BadInput.exit_code and "robustdistill upgrade" in done.stderr
+
+
+class _Runs:
+    """Stands in for a stage's module."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.error = error
+
+    def run(self, params: object, reads: dict[str, Path], out: Path, tools: object) -> None:
+        assert list(out.iterdir()) == []
+        (out / "result").write_text("done")
+        (tools.scratch / "checkpoint").write_text("")  # type: ignore[attr-defined]
+        if self.error:
+            raise self.error
+
+
+@pytest.fixture
+def unleashed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leash, "watch", lambda: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+
+
+def test_a_stage_starts_clean_and_keeps_checkpoints_only_if_it_failed(
+    workspace: Workspace, unleashed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = workspace.out("prepare")
+    out.mkdir(parents=True)
+    (out / "old").write_text("of another run")
+    scratch = workspace.work / "prepare"
+    monkeypatch.setattr(stage, "importlib", SimpleNamespace(import_module=lambda _: _Runs(MemoryError("no room"))))
+    with pytest.raises(MemoryError):
+        stage.run(workspace, "prepare", 1)
+    assert len(list(scratch.rglob("checkpoint"))) == 1
+    monkeypatch.setattr(stage, "importlib", SimpleNamespace(import_module=lambda _: _Runs()))
+    stage.run(workspace, "prepare", 1)
+    assert [item.name for item in out.iterdir()] == ["result"]
+    assert not scratch.exists() and not workspace.error("prepare").exists()
+    assert _events(workspace) == ["start", "note", "failed", "start", "note", "end"]
+
+
+def test_checkpoints_belong_to_exactly_these_inputs(workspace: Workspace) -> None:
+    prepared = workspace.out("prepare")
+    prepared.mkdir(parents=True)
+    (prepared / "x.npy").write_bytes(b"1")
+    entry, params = catalog.get("initial"), workspace.params()
+    keys = [stage.input_key(workspace, entry, params)]
+    keys.append(stage.input_key(workspace, entry, params.model_copy(update={"seed": 1})))
+    (prepared / "x.npy").write_bytes(b"2")
+    keys.append(stage.input_key(workspace, entry, params))
+    (prepared / "x.npy").rename(prepared / "y.npy")
+    keys.append(stage.input_key(workspace, entry, params))
+    assert len(set(keys)) == 4
+    unread = params.model_copy(update={"judge": params.judge.model_copy(update={"examples": 21})})
+    assert stage.input_key(workspace, entry, unread) == keys[-1]

@@ -1,0 +1,174 @@
+"""A killed training, started again, ends bit-equal to one that was never killed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from training_bench import Bench, make_bench, make_job
+
+from robustdistill.errors import BadInput
+from robustdistill.models import weights
+from robustdistill.training import Job, Result, checkpoint, fit, forget, loop
+
+SCRIPT = """
+import sys
+from pathlib import Path
+
+sys.path.insert(0, sys.argv[2])
+from test_resume import demanding
+from training_bench import make_bench
+
+from robustdistill.training import checkpoint, fit
+
+checkpoint.SECONDS, checkpoint.SHARE = 0.0, 1.0  # often, to be killed between any two steps
+folder = Path(sys.argv[1])
+fit(demanding(), make_bench(folder))
+"""
+STEPS = 10  # of an epoch: 160 examples, 16 in a batch
+
+
+def demanding(optimizer: str = "sgd") -> Job:
+    """Everything that has state or draws: momentum, average, teacher, attack, augmentation."""
+    objective = {"name": "rslad", "attack": {"name": "pgd", "steps": 3}}
+    moving = {"ema": 0.9, "augment": ["shift", "flip"], "eps_warmup": 0.5, "optimizer": optimizer}
+    return make_job(objective, n=160, teacher=True, epochs=4, lr=0.1 if optimizer == "sgd" else 0.01, **moving)
+
+
+def kept(result: Result, folder: Path) -> list[bytes]:
+    weights.save(result.best, folder, "best")
+    weights.save(result.last, folder, "last")
+    figures = json.dumps([result.history, result.best_epoch, result.alarms])
+    return [(folder / f"{stem}.safetensors").read_bytes() for stem in ("best", "last")] + [figures.encode()]
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder), str(Path(__file__).parent)])
+
+
+def kill_at(process: subprocess.Popen[bytes], scratch: Path, step: int) -> int:
+    """SIGKILL once the checkpoint has passed `step` in the middle of an epoch; returns the step it was killed at."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        index = checkpoint.read_index(scratch)
+        reached = 0 if index is None else index["record"]["step"]
+        if reached >= step and reached % STEPS:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            return int(reached)
+        time.sleep(0.002)
+    process.kill()
+    raise AssertionError("the training ended before it could be killed")
+
+
+@pytest.mark.slow
+def test_killed_twice_and_bit_equal(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path)
+    first = kill_at(start(tmp_path), bench.scratch, 6)
+    second = kill_at(start(tmp_path), bench.scratch, 14)
+    assert 6 <= first < second < 4 * STEPS
+    resumed = fit(demanding(), bench)
+    assert len(bench.events("note")) == 2
+    whole = fit(demanding(), dataclasses.replace(bench, scratch=tmp_path / "whole"))
+    assert kept(resumed, tmp_path) == kept(whole, tmp_path)
+
+
+def interrupted(job: Job, bench: Bench, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """Runs until step `at`, with a checkpoint at every step, then dies."""
+    monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
+    monkeypatch.setattr(checkpoint, "SHARE", 1e9)
+    step = loop._Loop._step
+
+    def dying(self: Any, *args: Any) -> None:
+        if self.step == at:
+            raise KeyboardInterrupt
+        step(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Loop, "_step", dying)
+        with pytest.raises(KeyboardInterrupt):
+            fit(job, bench)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("at", [1, STEPS, STEPS + 3, 4 * STEPS - 1])
+def test_died_anywhere_and_bit_equal(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str, at: int
+) -> None:
+    interrupted(demanding(optimizer), bench, monkeypatch, at)
+    resumed = fit(demanding(optimizer), bench)
+    assert [event["message"] for event in bench.events("note")] == [f"goes on at step {at} of {4 * STEPS}"]
+    whole = fit(demanding(optimizer), dataclasses.replace(bench, scratch=tmp_path / "whole"))
+    assert kept(resumed, tmp_path) == kept(whole, tmp_path)
+
+
+def test_the_plan_of_the_checkpoint_goes_on(
+    bench: Bench, job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = torch.get_num_threads()
+    interrupted(job(), bench, monkeypatch, 4)
+    other = dataclasses.replace(bench, compute=dataclasses.replace(bench.compute, threads=2))
+    fit(job(), other)
+    try:
+        assert torch.get_num_threads() == 1
+        assert [event["message"] for event in bench.events("note")] == ["goes on at step 4 of 12"]
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("key", "value", "said"), [("torch", "1.0.0", "torch 1.0.0"), ("device", "cuda", "on cuda")])
+def test_a_plan_that_cannot_be_repeated_is_refused(
+    bench: Bench, job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, key: str, value: str, said: str
+) -> None:
+    interrupted(job(), bench, monkeypatch, 4)
+    path = bench.scratch / checkpoint.INDEX
+    record = json.loads(path.read_text())
+    record["plan"][key] = value
+    path.write_text(json.dumps(record))
+    with pytest.raises(BadInput, match=said) as caught:
+        fit(job(), bench)
+    assert "delete" in caught.value.fix
+
+
+@pytest.mark.parametrize("harm", ["tensors", "index", "lost", "another job"])
+def test_a_checkpoint_that_is_no_use_only_costs_time(
+    bench: Bench, job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    interrupted(job(), bench, monkeypatch, 4)
+    (state,) = bench.scratch.glob("state-*")
+    if harm == "tensors":
+        state.write_bytes(state.read_bytes()[:-1] + b"?")
+    elif harm == "index":
+        (bench.scratch / checkpoint.INDEX).write_text("{")
+    elif harm == "lost":
+        state.unlink()
+    lr = 0.05 if harm == "another job" else 0.1
+    resumed = fit(job(lr=lr), bench)
+    assert not bench.events("note")
+    fresh = fit(job(lr=lr), dataclasses.replace(bench, scratch=bench.scratch / "fresh"))
+    assert resumed.history == fresh.history
+
+
+def test_forget_leaves_nothing(bench: Bench, job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted(job(), bench, monkeypatch, 4)
+    (bench.scratch / ".state-5.safetensors.1.part").write_bytes(b"half")
+    assert len(list(bench.scratch.iterdir())) == 3
+    forget(bench.scratch)
+    assert not list(bench.scratch.iterdir())
+
+
+def test_a_checkpoint_costs_a_small_share(bench: Bench) -> None:
+    saving = checkpoint.Checkpoints(bench.scratch, "job", bench.compute)
+    saving._seconds, saving._cost = 0.0, 1e9
+    assert not saving.due()
+    saving._cost = 0.0
+    assert saving.due()
