@@ -3,7 +3,7 @@
     python flows/promote.py --workspace DIR --version 3 --by "the on-call team" --why "approved after review"
     python flows/promote.py --workspace DIR --rollback --by "the on-call team" --why "complaints since noon"
 
-A candidate is judged again under today's data and policy first. A rollback is not: it has to work when all else does not.
+A candidate is judged again under today's data and policy first. A rollback is not: it has to work when all else fails.
 """
 
 from __future__ import annotations

@@ -85,6 +85,12 @@ def version_data(current: Session, expected: str | None) -> list[str]:
     return dvc_cli.changed(current.workspace.root)
 
 
+@task(name="reconcile the registry", **SERVICE)
+def reconcile(current: Session) -> list[str]:
+    """Mends what a crashed run left behind; runs beside the first stages, because MLflow opens slowly."""
+    return decide.reconciled(current)
+
+
 @task(cache_policy=NO_CACHE, name="qualify the teacher")
 def qualify(current: Session) -> None:
     decide.require_worthy_teacher(current.workspace)
@@ -130,6 +136,7 @@ def _chain(current: Session, progress: ProgressArtifacts, data_digest: str | Non
     if dry_run:
         names = ", ".join(todo) or "nothing"
         return Summary(str(current.workspace.root), "dry run", f"would run: {names}")
+    mended = reconcile.submit(current)
     before, after = chain.split(todo)
     run_stages(current, progress, before)
     try:
@@ -137,6 +144,7 @@ def _chain(current: Session, progress: ProgressArtifacts, data_digest: str | Non
     except GateRefused as error:
         return _refused(current, error)
     run_stages(current, progress, after)
+    mended.result()
     candidate = register(current)
     result = gate(current)
     decision = promote(current, candidate, result)
@@ -151,8 +159,8 @@ def retrain(
 ) -> State[dict[str, Any]]:
     """Data to verdict. An unchanged workspace retrains nothing.
 
-    workspace: folder made by `robustdistill init`. reason: why it runs, shown with the run. dry_run: only says what would
-    run. data_digest: refuse unless data.dvc has this digest (an event names the data it is about).
+    workspace: folder made by `robustdistill init`. reason: why it runs, shown with the run. dry_run: only says what
+    would run. data_digest: refuse unless data.dvc has this digest (an event names the data it is about).
     """
     here = Workspace.find(Path(workspace))
     run = str(flow_run.get_id())

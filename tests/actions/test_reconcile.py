@@ -1,4 +1,4 @@
-"""A promotion and a rollback are ended by a crash before and after each of their writes; then the next start mends."""
+"""A promotion and a rollback are ended by a crash between any two of their writes; then the next start mends."""
 
 from __future__ import annotations
 
@@ -23,20 +23,17 @@ class Crash(BaseException):
     """Nothing may catch this, as nothing catches SIGKILL."""
 
 
-def crash_at(monkeypatch: pytest.MonkeyPatch, nth: int, *, after: bool) -> Callable[[], int]:
-    """The nth write to the registry or the disk is the last one; returns how many there were."""
-    seen = 0
+def crash_before(monkeypatch: pytest.MonkeyPatch, nth: int) -> Callable[[], int]:
+    """The nth write to the registry or the disk does not happen any more; returns how many were begun."""
+    begun = 0
 
     def failing(real: Callable[..., object]) -> Callable[..., object]:
         def call(*args: object, **kwargs: object) -> object:
-            nonlocal seen
-            seen += 1
-            if seen == nth and not after:
+            nonlocal begun
+            begun += 1
+            if begun == nth:
                 raise Crash
-            result = real(*args, **kwargs)
-            if seen == nth:
-                raise Crash
-            return result
+            return real(*args, **kwargs)
 
         return call
 
@@ -44,7 +41,7 @@ def crash_at(monkeypatch: pytest.MonkeyPatch, nth: int, *, after: bool) -> Calla
         monkeypatch.setattr(Registry, name, failing(getattr(Registry, name)))
     monkeypatch.setattr(intent, "write_atomically", failing(intent.write_atomically))
     monkeypatch.setattr(intent, "forget", failing(intent.forget))
-    return lambda: seen
+    return lambda: begun
 
 
 def assert_one_valid_champion(store: Store, work: Path, among: tuple[int, ...]) -> int:
@@ -74,33 +71,36 @@ def two(store, work, registered):
 
 
 def test_a_crash_at_any_step_of_a_promotion_is_mended(store, work, two, monkeypatch):
-    """Every step in one test: each attempt starts where the one before was reverted or ends the test."""
+    """Every step in one test: what the attempt before has moved is moved back."""
     ends = set()
-    for after in (False, True):
-        for nth in range(1, 40):
-            with monkeypatch.context() as patch:
-                count = crash_at(patch, nth, after=after)
-                try:
-                    promote(store, "toy", two, verdict=PASS, record={}, by="me", work=work)
-                except Crash:
-                    crashed = True
-                else:
-                    crashed = False
-                writes = count()
-            said = reconcile(store, "toy", work)
-            newest = store.registry.versions("toy")[0].number
-            ends.add((assert_one_valid_champion(store, work, (1, newest)) == newest > 1, bool(said)))
-            _undo(store, work)
-            if not crashed:
-                assert writes < nth
-                break
-        else:
-            pytest.fail("a promotion has more writes than were tried")
+    for nth in range(1, 40):
+        with monkeypatch.context() as patch:
+            begun = crash_before(patch, nth)
+            try:
+                promote(store, "toy", two, verdict=PASS, record={}, by="me", work=work)
+            except Crash:
+                crashed = True
+            else:
+                crashed = False
+            writes = begun()
+        said = reconcile(store, "toy", work)
+        newest = store.registry.versions("toy")[0].number
+        moved = assert_one_valid_champion(store, work, (1, newest)) == newest > 1
+        assert store.registry.aliases("toy").get("previous") == (1 if moved else None)
+        assert ("challenger" in store.registry.aliases("toy-candidates")) is not moved
+        store.registry.point("toy-candidates", "challenger", two)
+        ends.add((moved, bool(said)))
+        _undo(store)
+        if not crashed:
+            assert writes < nth
+            break
+    else:
+        pytest.fail("a promotion has more writes than were tried")
     # seen: dropped, completed, and nothing left to do with the new champion in place
     assert ends >= {(False, True), (True, True), (True, False)}
 
 
-def _undo(store: Store, work: Path) -> None:
+def _undo(store: Store) -> None:
     """Version 1 is champion again, and there is no way back: as before the attempt."""
     store.registry.point("toy", "champion", 1)
     store.registry.point("toy", "previous", None)
@@ -110,7 +110,7 @@ def test_a_crash_at_any_step_of_a_rollback_is_mended(store, work, two, monkeypat
     promote(store, "toy", two, verdict=PASS, record={}, by="me", work=work)
     for nth in range(1, 20):
         with monkeypatch.context() as patch:
-            crash_at(patch, nth, after=nth % 2 == 0)
+            crash_before(patch, nth)
             try:
                 rollback(store, "toy", 1, by="me", why="bad", work=work)
             except Crash:

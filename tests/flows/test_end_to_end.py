@@ -93,10 +93,11 @@ def test_an_unworthy_teacher_is_not_distilled(fresh: Path) -> None:
 
 
 def test_changed_data_lead_to_a_challenger(root: Path, tmp_path: Path) -> None:
-    x, y = np.load(root / "data" / "train_x.npy"), np.load(root / "data" / "train_y.npy")
-    images = np.moveaxis(x, 1, -1)[: len(x) - 100]
-    np.savez(tmp_path / "more.npz", images=images, labels=y[: len(x) - 100])
-    report = scenario.robustdistill(root, "data", "add", tmp_path / "more.npz")
+    x, y = (
+        np.concatenate([np.load(root / "data" / f"{split}_{part}.npy") for split in ("train", "test")]) for part in "xy"
+    )
+    np.savez(tmp_path / "fewer.npz", images=np.moveaxis(x, 1, -1)[:-20], labels=y[:-20])
+    report = scenario.robustdistill(root, "data", "add", tmp_path / "fewer.npz")
     assert report["changed"]
     result = scenario.flow("retrain", root)
     assert result["outcome"] == "promoted"

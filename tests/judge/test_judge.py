@@ -9,22 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Case, write_export
+from judge_toys import Case, judged, write_export
 
 from robustdistill.data.files import write_json
 from robustdistill.errors import BadInput
 from robustdistill.gate.scorecard import Evidence
+from robustdistill.journal import read
 from robustdistill.judge import judge
 from robustdistill.judge.autoattack import AutoAttack
-from robustdistill.journal import read
 from robustdistill.models import weights
 
 Make = Callable[..., Case]
-
-
-def card_of(case: Case, out: str = "score", adversaries: Path | None = None, scratch: str = "scratch") -> Any:
-    judge(case.export, case.prepared, adversaries, case.root / out, case.params, case.tools(scratch))
-    return json.loads((case.root / out / "scorecard.json").read_text())
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -44,7 +39,7 @@ def test_robust_accuracy_is_the_analytic_one(
     make: Make, classes: int, norm: str, box: tuple[float, float], last: str, parts: list[str]
 ) -> None:
     case = make(classes, norm, box, attacks=[{"name": "fgsm"}, {"name": "pgd", "steps": 12, "goal": "margin"}])
-    card = card_of(case)
+    card = judged(case)
     evidence = Evidence.load(case.root / "score")
     assert 0.2 < case.analytic.mean() < 0.8
     np.testing.assert_array_equal(evidence.robust, case.analytic)
@@ -56,7 +51,7 @@ def test_robust_accuracy_is_the_analytic_one(
 
 def test_autoattack_alone_finds_what_is_analytically_broken(make: Make) -> None:
     case = make(5, "linf", (-1.0, 1.0), attacks=[])
-    card_of(case)
+    judged(case)
     np.testing.assert_array_equal(Evidence.load(case.root / "score").robust, case.analytic)
 
 
@@ -64,7 +59,7 @@ def test_worst_inputs_are_kept_and_break_what_they_claim_to(make: Make) -> None:
     import torch
 
     case = make(10)
-    card_of(case)
+    judged(case)
     evidence, worst = Evidence.load(case.root / "score"), np.load(case.root / "score" / "x_adv.npy")
     right = case.model(torch.from_numpy(worst)).argmax(1).numpy() == evidence.labels
     np.testing.assert_array_equal(right, evidence.robust)
@@ -79,7 +74,7 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(
     make: Make, monkeypatch: pytest.MonkeyPatch, stop_after: int
 ) -> None:
     case = make(10, attacks=[{"name": "fgsm"}])
-    card_of(case, "whole", scratch="one")
+    judged(case, "whole", scratch="one")
     original, calls = AutoAttack.run, []
 
     def dies(self: AutoAttack, *args: Any) -> Any:
@@ -90,11 +85,11 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(
 
     monkeypatch.setattr(AutoAttack, "run", dies)
     with pytest.raises(KeyboardInterrupt):
-        card_of(case, "resumed", scratch="two")
+        judged(case, "resumed", scratch="two")
     assert not (case.root / "resumed").exists()
     again: list[str] = []
     monkeypatch.setattr(AutoAttack, "run", lambda self, *args: (again.append(args[0]), original(self, *args))[1])
-    card_of(case, "resumed", scratch="two")
+    judged(case, "resumed", scratch="two")
     total = len(list((case.root / "two").rglob("autoattack-*.npz")))
     assert len(again) == total - stop_after
     assert content(case.root / "resumed") == content(case.root / "whole")
@@ -102,16 +97,16 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(
 
 def test_a_damaged_piece_is_made_again(make: Make) -> None:
     case = make(10, autoattack="none")
-    card_of(case, "one")
+    judged(case, "one")
     for piece in (case.root / "scratch").rglob("*.npz"):
         piece.write_bytes(piece.read_bytes()[:100])
-    card_of(case, "two")
+    judged(case, "two")
     assert content(case.root / "one") == content(case.root / "two")
 
 
 def test_the_exported_file_is_attacked_too_and_the_worse_answer_counts(make: Make) -> None:
     case = make(2, autoattack="none", attacks=[{"name": "fgsm"}])
-    honest = card_of(case, "honest")
+    honest = judged(case, "honest")
     served = weights.load(case.export).requires_grad_(False)
     served.net.linear.bias[0] += 0.3  # type: ignore[union-attr]  # the file errs towards class 0
     write_export(served, case.root / "other", case.classes)
@@ -119,7 +114,7 @@ def test_the_exported_file_is_attacked_too_and_the_worse_answer_counts(make: Mak
     record = json.loads((case.export / "export.json").read_text())
     record["sha256"]["onnx"] = weights.digest(case.export / "model.onnx")
     write_json(case.export / "export.json", record)
-    card = card_of(case, "score")
+    card = judged(case, "score")
     assert honest["attacks"][0]["replayed_only"] == 0 < card["attacks"][0]["replayed_only"]
     lost = Evidence.load(case.root / "honest").robust.sum() - Evidence.load(case.root / "score").robust.sum()
     assert lost > 0
@@ -132,7 +127,12 @@ def test_changed_weights_are_refused(make: Make, name: str) -> None:
     path = case.export / name
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
     with pytest.raises(BadInput, match="not the one that was exported"):
-        card_of(case)
+        judged(case)
+
+
+def test_a_judge_without_attacks_is_refused(make: Make) -> None:
+    with pytest.raises(BadInput, match="nothing to judge"):
+        judged(make(2, attacks=[], autoattack="none"))
 
 
 def test_a_model_of_other_data_is_refused(make: Make) -> None:
@@ -142,4 +142,4 @@ def test_a_model_of_other_data_is_refused(make: Make) -> None:
     record = json.loads((case.export / "export.json").read_text())
     write_json(case.export / "export.json", record | {"classes": record["classes"][::-1]})
     with pytest.raises(BadInput, match="another order"):
-        card_of(case)
+        judged(case)

@@ -6,24 +6,24 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from conftest import Case
-from test_judge import card_of
+from judge_toys import Case, judged
 
+from robustdistill.gate.scorecard import Evidence
 from robustdistill.judge.curve import Curve, Point
-from robustdistill.judge.health import _limit, _monotone
+from robustdistill.judge.health import _limit, _monotone, _overwhelmed
 
 Make = Callable[..., Case]
 
 
 def failed(case: Case, level: str = "error") -> set[str]:
-    return {item["name"] for item in card_of(case)["health"] if not item["ok"] and item["level"] == level}
+    return {item["name"] for item in judged(case)["health"] if not item["ok"] and item["level"] == level}
 
 
 @pytest.mark.parametrize(
     ("mask", "found"),
     [
         ("saturated", {"zero_gradients"}),  # softmax underflows: the loss is flat, though the margin is not
-        ("steps", {"zero_gradients", "large_eps", "gradient_free"}),  # rounding has no gradient at all
+        ("steps", {"zero_gradients", "gradient_free"}),  # rounding has no gradient at all
     ],
 )
 def test_hidden_gradients_are_noticed(make: Make, mask: str, found: set[str]) -> None:
@@ -33,8 +33,9 @@ def test_hidden_gradients_are_noticed(make: Make, mask: str, found: set[str]) ->
 
 def test_logits_that_are_no_numbers_are_noticed(make: Make) -> None:
     case = make(4, mask="nan", autoattack="none", attacks=[{"name": "fgsm"}])
-    card = card_of(case)
+    card = judged(case)
     assert card["robust"]["accuracy"] == card["clean"]["accuracy"] == 0
+    assert not Evidence.load(case.root / "score").clean.any()
     assert {"finite_logits", "parity", "zero_gradients"} <= {i["name"] for i in card["health"] if not i["ok"]}
 
 
@@ -60,6 +61,11 @@ def test_a_weak_protocol_is_shown_by_the_gap_to_autoattack(make: Make) -> None:
 def test_accuracy_must_not_rise_with_eps(values: list[float], ok: bool) -> None:
     points = [Point(number, 0.1 * number, value, 100, value) for number, value in enumerate(values)]
     assert _monotone(Curve(points, 0.0, 100)).ok is ok
+
+
+@pytest.mark.parametrize(("accuracy", "ok"), [(0.0, True), (0.25, True), (0.39, True), (0.41, False)])
+def test_nothing_may_stand_where_every_input_can_be_made_the_same(accuracy: float, ok: bool) -> None:
+    assert _overwhelmed(Curve([], accuracy, 30), classes=4).ok is ok
 
 
 def test_a_value_that_is_no_number_passes_no_check() -> None:

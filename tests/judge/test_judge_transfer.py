@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Case
-from test_judge import card_of
+from judge_toys import Case, judged
 
 from robustdistill.data.files import write_json, write_npy
 from robustdistill.errors import BadInput
@@ -31,9 +30,7 @@ def write_set(case: Case, eps: float | None = None, drop: int = 0, shift: int = 
 
 def test_harmless_examples_leave_the_clean_accuracy(make: Make) -> None:
     case = make(4, autoattack="none")
-    row = next(
-        row for row in card_of(case, adversaries=write_set(case, drop=5))["attacks"] if row["name"] == "transfer"
-    )
+    row = next(row for row in judged(case, adversaries=write_set(case, drop=5))["attacks"] if row["name"] == "transfer")
     assert row["accuracy"] == Evidence.load(case.root / "score").clean.mean()
     assert "55 of 60" in row["note"]
 
@@ -49,7 +46,7 @@ def test_examples_that_break_what_attacks_left_standing_are_an_error(make: Make)
     levels = int(case.params.threat.eps * 255)  # type: ignore[operator]
     moved = np.clip(x - levels * signs[y].reshape(x.shape).astype(np.int64), 0, 255).astype(np.uint8)
     write_npy(folder / "test_x_adv.npy", moved[::-1])
-    card = card_of(case, adversaries=folder)
+    card = judged(case, adversaries=folder)
     assert card["robust"]["accuracy"] < card["clean"]["accuracy"]
     assert "transfer" in {item["name"] for item in card["health"] if not item["ok"]}
 
@@ -60,7 +57,7 @@ def test_examples_that_break_what_attacks_left_standing_are_an_error(make: Make)
 def test_a_set_of_another_threat_model_is_refused(make: Make, change: dict[str, float], cause: str) -> None:
     case = make(2, autoattack="none")
     with pytest.raises(BadInput, match=cause):
-        card_of(case, adversaries=write_set(case, **change))  # type: ignore[arg-type]
+        judged(case, adversaries=write_set(case, **change))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "test_x_adv.npy"])
@@ -69,4 +66,4 @@ def test_a_damaged_set_is_refused(make: Make, name: str) -> None:
     folder = write_set(case)
     (folder / name).write_bytes(b"{")
     with pytest.raises(BadInput, match="adversarial set"):
-        card_of(case, adversaries=folder)
+        judged(case, adversaries=folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,7 @@ def test_every_example_is_seen_once_in_an_epoch(
 
     monkeypatch.setattr(loop._Loop, "_batch", watch)
     fit(job({"name": "ce"}, n=33, epochs=2, batch=16), bench)
-    first, second = sum(batches[:3], []), sum(batches[3:], [])
+    first, second = list(chain(*batches[:3])), list(chain(*batches[3:]))
     assert sorted(first) == sorted(second) == list(range(33))
     assert first != second
     assert [len(batch) for batch in batches[:3]] == [11, 11, 11]

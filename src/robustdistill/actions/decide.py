@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robustdistill.actions import champion, promote, register
+from robustdistill.actions import champion, promote, reconcile, record, register
 from robustdistill.actions.rescored import rescored
 from robustdistill.actions.session import Session
 from robustdistill.actions.summary import Outcome
@@ -17,6 +17,7 @@ from robustdistill.errors import GateRefused, Unhealthy
 from robustdistill.gate.qualify import qualify
 from robustdistill.gate.scorecard import Evidence
 from robustdistill.gate.verdict import Verdict, verdict
+from robustdistill.journal import Journal
 from robustdistill.release.card import model_card
 from robustdistill.workspace import Workspace
 
@@ -29,6 +30,16 @@ class Decision:
     sentence: str
     verdict: Mapping[str, Any]
     registry: list[str]
+
+
+def reconciled(current: Session) -> list[str]:
+    """Completes or drops a promotion that a crash left, ends runs whose process is gone; says what was done."""
+    workspace, store = current.workspace, current.store
+    done = reconcile.reconcile(store, workspace.name, workspace.work)
+    done += [f"run {name} was killed" for name in record.reap(store, workspace.name)]
+    for sentence in done:
+        Journal(workspace.journal, "reconcile").write("note", message=sentence)
+    return done
 
 
 def evidence(workspace: Workspace, model: str) -> Evidence:
@@ -99,8 +110,12 @@ def registered(current: Session) -> register.Registered:
         scorecard=score / "scorecard.json",
         parent_run=current.recorder.parent_id,
         tags=lineage(workspace),
-        description=model_card(card, None, lineage(workspace)),
+        description=model_card(card, None, _in_words(lineage(workspace))),
     )
+
+
+def _in_words(tags: Mapping[str, str]) -> dict[str, str]:
+    return {key.removeprefix("robustdistill.").replace("_", " "): value for key, value in tags.items()}
 
 
 def judge_student(current: Session) -> Verdict:

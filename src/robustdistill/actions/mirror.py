@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from robustdistill import journal
+from robustdistill.actions.stage_news import News, gather, key_of
 from robustdistill.errors import ServiceFailed
 from robustdistill.services.mlflow_store import ENDED, Measure, Store
 from robustdistill.workspace import write_atomically
 
 RUN, STAGE = "robustdistill.run", "robustdistill.stage"
-EPOCH_METRICS = {"loss": "train/loss", "lr": "lr", "val_clean": "val/clean", "val_pgd": "val/pgd"}
-NOT_METRICS = {"t", "run", "stage", "event", "epoch", "epochs", "step"}
+PASSED_ON = ("robustdistill.", "mlflow.user", "mlflow.source.")  # tags of a flow run that its stages get too
 
 
 @dataclass
@@ -58,58 +58,6 @@ class Entry:
     described: list[str] = field(default_factory=list)
     running: list[str] = field(default_factory=list)
     ending: Ending | None = None
-
-
-@dataclass
-class News:
-    """What the journal says of one stage since last time."""
-
-    first: float
-    last: float
-    metrics: list[Measure] = field(default_factory=list)
-    tags: dict[str, str] = field(default_factory=dict)
-    status: str | None = None
-    worth_a_run: bool = False
-
-
-def gather(records: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], News]:
-    """(flow run, stage) -> its news, in the order of the journal."""
-    found: dict[tuple[str, str], News] = {}
-    for record in records:
-        time_, event = float(record["t"]), record["event"]
-        news = found.setdefault((record["run"], record["stage"]), News(time_, time_))
-        news.last = time_
-        news.worth_a_run |= event in ("start", "end", "failed", "epoch", "alarm")
-        match event:
-            case "start":
-                news.status = "RUNNING"
-            case "epoch":
-                news.metrics += _epoch(record)
-            case "alarm":
-                said = f"{record.get('message', '')} {record.get('advice', '')}".strip()
-                news.tags[f"alarm.{_key(record.get('kind', 'unknown'))}"] = said
-            case "end":
-                news.status = "FINISHED"
-                news.metrics.append(Measure("time/seconds", float(record.get("seconds", 0.0)), time_))
-            case "failed":
-                news.status = "FAILED"
-                news.tags["robustdistill.error"] = str(record.get("error", ""))
-    return found
-
-
-def _key(text: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "_-." else "_" for letter in str(text))
-
-
-def _epoch(record: Mapping[str, Any]) -> list[Measure]:
-    """val/clean, val/pgd, train/loss, lr, and whatever else the objective reports as train/…; step is the epoch."""
-    measures = []
-    for name, value in record.items():
-        if name in NOT_METRICS or isinstance(value, bool) or not isinstance(value, int | float):
-            continue
-        key = EPOCH_METRICS.get(name, "time/epoch_seconds" if name == "seconds" else f"train/{_key(name)}")
-        measures.append(Measure(key, float(value), float(record["t"]), int(record.get("epoch", 0))))
-    return measures
 
 
 class Mirror:
@@ -208,21 +156,24 @@ class Mirror:
         self.parents[run] = entry.parent
         self._save()
 
-    def _tell(self, store: Store, run: str, entry: Entry, stage: str, news: News) -> None:
+    def _child(self, store: Store, run: str, entry: Entry, stage: str, started: float) -> str:
+        """The run of a stage, made and described at its first news."""
         opening = entry.opening
-        child = entry.stages.get(stage)
-        if child is None:
-            tags = {key: value for key, value in opening.tags.items() if key.startswith(("robustdistill.", "mlflow."))}
-            tags = {key: value for key, value in tags.items() if key != "mlflow.note.content"} | {
-                RUN: run,
-                STAGE: stage,
-            }
-            experiment = store.experiment(opening.model)
-            child = store.create_run(experiment, stage, started=news.first, tags=tags, parent=entry.parent)
-            store.log(
-                child, params=opening.stage_params.get(stage, opening.stage_params.get(stage.partition("@")[0], {}))
+        if stage not in entry.stages:
+            kept = {key: value for key, value in opening.tags.items() if key.startswith(PASSED_ON)}
+            tags = {**kept, RUN: run, STAGE: stage}
+            made = store.create_run(
+                store.experiment(opening.model), stage, started=started, tags=tags, parent=entry.parent
             )
-            entry.stages[stage] = child
+            entry.stages[stage] = made
+        if stage not in entry.described:
+            given = opening.stage_params
+            store.log(entry.stages[stage], params=given.get(stage) or given.get(stage.partition("@")[0]))
+            entry.described.append(stage)
+        return entry.stages[stage]
+
+    def _tell(self, store: Store, run: str, entry: Entry, stage: str, news: News) -> None:
+        child = self._child(store, run, entry, stage, news.first)
         store.log(child, metrics=news.metrics, tags=news.tags)
         if alarms := {f"{key}.{stage}": text for key, text in news.tags.items() if key.startswith("alarm.")}:
             store.log(str(entry.parent), tags=alarms)
@@ -249,7 +200,7 @@ class Mirror:
         shutil.rmtree(aside, ignore_errors=True)
 
     def _aside(self, run: str) -> Path:
-        return self._work / "mirror" / _key(run)
+        return self._work / "mirror" / key_of(run)
 
     def _save(self) -> None:
         content = {"offset": self.offset, "runs": {run: asdict(entry) for run, entry in self.entries.items()}}

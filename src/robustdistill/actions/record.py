@@ -118,23 +118,21 @@ class Recorder:
             except Exception as error:  # recording must never end a run, whatever MLflow or a plug-in of it raises
                 self._note(error)
                 pause = RETRY_SECONDS
+            with self._changed:
+                self._attempts += 1
+                self._changed.notify_all()
             if last:
                 return
             self._wake.wait(pause)
             self._wake.clear()
 
     def _send(self) -> None:
-        try:
-            self._opened = self._opened or Store.open(None, self._work)
-            samples = self._samples.pending()
-            with self._mirroring:
-                self._mirror.send(self._opened, {self._run: samples})
-            self._samples.sent(samples)
-            self._store = self._opened
-        finally:
-            with self._changed:
-                self._attempts += 1
-                self._changed.notify_all()
+        self._opened = self._opened or Store.open(None, self._work)
+        samples = self._samples.pending()
+        with self._mirroring:
+            self._mirror.send(self._opened, {self._run: samples})
+        self._samples.sent(samples)
+        self._store = self._opened
 
     def _note(self, error: Exception) -> None:
         known = isinstance(error, RobustDistillError)

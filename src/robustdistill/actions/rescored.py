@@ -26,8 +26,8 @@ def _key(workspace: Workspace, export: Path) -> str:
     """What a re-scoring depends on: weights, sample, judge, threat model and the adversarial set."""
     params = dump(workspace.params())
     parts = [sha256(export), json.dumps({key: params[key] for key in ("seed", "threat", "judge")}, sort_keys=True)]
-    for stage in ("prepare", "adversaries"):
-        parts.append((workspace.artifacts / stage / "manifest.json").read_text(encoding="utf-8"))
+    manifests = [workspace.artifacts / stage / "manifest.json" for stage in ("prepare", "adversaries")]
+    parts += [path.read_text(encoding="utf-8") for path in manifests]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
 

@@ -140,5 +140,7 @@ def session(
             status = "KILLED"
             raise
         finally:
-            ending = {"robustdistill.outcome": current.summary.outcome} if current.summary else {}
+            ending = tags(workspace, run, reason)  # again: data and dvc.lock are now those of the results
+            if current.summary:
+                ending["robustdistill.outcome"] = current.summary.outcome
             recorder.finish(status, artifacts=artifacts(workspace), metrics=metrics(workspace), tags=ending)

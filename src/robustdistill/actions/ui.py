@@ -32,8 +32,14 @@ def free_port(first: int) -> int:
 def commands(work: Path, mlflow_port: int, prefect_port: int) -> dict[str, tuple[list[str], dict[str, str], str]]:
     """Name -> (command, extra environment, address that answers once it is up)."""
     here = f"http://{HOST}"
-    mlflow = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(mlflow_port), "--workers", "1",
-              "--backend-store-uri", f"sqlite:///{work / 'mlflow.db'}", "--artifacts-destination", str(work / "mlartifacts")]  # fmt: skip
+    stores = [
+        "--backend-store-uri",
+        f"sqlite:///{work / 'mlflow.db'}",
+        "--artifacts-destination",
+        str(work / "mlartifacts"),
+    ]
+    listen = ["--host", HOST, "--port", str(mlflow_port), "--workers", "1"]
+    mlflow = [sys.executable, "-m", "mlflow", "server", *listen, *stores]
     prefect = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(prefect_port)]
     prefect_home = {"PREFECT_HOME": str(work / "prefect"), "PREFECT_UI_API_URL": f"{here}:{prefect_port}/api"}
     return {

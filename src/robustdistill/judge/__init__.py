@@ -33,6 +33,8 @@ def judge(export: Path, prepared: Path, adversaries: Path | None, out: Path, par
     adversaries: the stored set of the initial model, for the transfer attack. Finished pieces are kept in
     tools.scratch. Raises BadInput if a file is damaged, or model and data do not fit together.
     """
+    if not params.judge.attacks and params.judge.autoattack == "none" and adversaries is None:
+        raise BadInput("without an attack there is nothing to judge", where="params.yaml: judge", fix="name attacks")
     attempts = [attacks.build(spec, f"judge.attacks[{number}]") for number, spec in enumerate(params.judge.attacks)]
     subject, data = Subject.open(export, tools.compute), Prepared.open(prepared)
     _check_fit(subject, data, export)

@@ -59,7 +59,7 @@ def checks(trial: Trial, curve: Curve) -> list[Check]:
         _flat(trial),
         *_iterative(trial),
         _monotone(curve),
-        _overwhelmed(trial, curve),
+        _overwhelmed(curve, trial.subject.model.spec.classes),
         _inside(trial),
         *_unseen(trial),
         *_last_word(trial),
@@ -116,8 +116,8 @@ def _monotone(curve: Curve) -> Check:
     return _limit("monotone", rise, RISE, f"accuracy rises by at most {rise:.1%} from one eps to the next larger one")
 
 
-def _overwhelmed(trial: Trial, curve: Curve) -> Check:
-    above = max(0.0, curve.overwhelmed - 1 / trial.subject.model.spec.classes)
+def _overwhelmed(curve: Curve, classes: int) -> Check:
+    above = max(0.0, curve.overwhelmed - 1 / classes)
     sentence = f"accuracy is {curve.overwhelmed:.1%} where the attacker may turn every input into the same one"
     return _limit("large_eps", above, OVERWHELMED, sentence)
 

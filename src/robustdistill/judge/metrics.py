@@ -14,16 +14,20 @@ Ints = NDArray[np.int64]
 
 
 def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """[B, C] → probabilities [B, C]."""
+    """[B, C] → probabilities [B, C]; all alike where a logit is not a number."""
+    logits = np.where(np.isnan(logits).any(axis=1, keepdims=True), 0.0, logits)
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
 def macro(labels: Ints, predictions: Ints, classes: int) -> dict[str, float]:
-    """Precision, recall and F1, each the mean over the classes that occur as label or prediction; 0/0 counts as 0."""
-    table = np.zeros((classes, classes))
-    np.add.at(table, (labels, predictions), 1)
-    hits, true, claimed = np.diag(table), table.sum(1), table.sum(0)
+    """Precision, recall and F1, each the mean over the classes that occur as label or prediction; 0/0 counts as 0.
+
+    A prediction of −1 stands for no answer.
+    """
+    table = np.zeros((classes, classes + 1))
+    np.add.at(table, (labels, predictions), 1)  # −1 is the last column
+    hits, true, claimed = np.diag(table), table.sum(1), table.sum(0)[:classes]
     present = (true + claimed) > 0
     figures = {"precision": hits / np.maximum(claimed, 1), "recall": hits / np.maximum(true, 1)}
     figures["f1"] = 2 * hits / np.maximum(true + claimed, 1)

@@ -14,7 +14,7 @@ from robustdistill.gate.statistics import wilson
 from robustdistill.judge import metrics
 from robustdistill.judge.curve import Curve
 from robustdistill.judge.health import Check
-from robustdistill.judge.subject import rightly
+from robustdistill.judge.subject import predictions
 from robustdistill.judge.trial import Row, Trial
 from robustdistill.models import parameters
 
@@ -31,14 +31,15 @@ def card(trial: Trial, curve: Curve, health: list[Check], classes: list[str]) ->
     """The scorecard as plain data. Clean figures are those of the exported file, which is what is served."""
     sample, labels = trial.sample, trial.sample.labels
     logits = trial.subject.served(sample.x)
-    predictions, right = logits.argmax(1), rightly(logits, labels)
+    answers = predictions(logits)
+    right = answers == labels
     robust = np.all([right, *(row.right for row in trial.rows)], axis=0)
     return {
         "schema": SCHEMA,
         "subject": _subject(trial),
         "threat": trial.threat.to_json(),
         "sample": {"n": len(sample), "digest": sample.digest(), "chunk": trial.chunk, "split": "test"},
-        "clean": interval(right) | metrics.macro(labels, predictions, len(classes)),
+        "clean": interval(right) | metrics.macro(labels, answers, len(classes)),
         "per_class": metrics.per_class(labels, right, robust, classes),
         "attacks": [_attack(row) for row in trial.rows],
         "robust": interval(robust),
@@ -90,7 +91,7 @@ def write(out: Path, trial: Trial, card: dict[str, Any]) -> None:
         write_npy(outcomes / f"{row.name}.npy", row.right)
     write_npy(out / "ids.npy", trial.sample.ids)
     write_npy(out / "labels.npy", trial.sample.labels)
-    write_npy(out / "predictions.npy", trial.subject.served(trial.sample.x).argmax(1).astype(np.int64))
+    write_npy(out / "predictions.npy", predictions(trial.subject.served(trial.sample.x)))
     write_npy(out / "x_adv.npy", trial.worst.cpu().numpy())
     lines = ["factor,eps,accuracy,n"]
     lines += [f"{p['factor']:g},{p['eps']:.9g},{p['accuracy']:.6g},{p['n']}" for p in card["curve"]]

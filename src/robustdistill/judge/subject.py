@@ -70,13 +70,13 @@ class Subject:
         own = logits.gather(1, y[:, None]).squeeze(1)
         other = logits.scatter(1, y[:, None], -torch.inf).amax(1)
         right = ~is_wrong(logits, y).cpu().numpy()
-        served = rightly(self.served(x), labels)
+        served = predictions(self.served(x)) == labels
         return Reply(right & served, right & ~served, (other - own).cpu().numpy())
 
 
-def rightly(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """[B] classified as labelled; logits that are not numbers are wrong."""
-    return np.asarray((logits.argmax(1) == labels) & ~np.isnan(logits).any(1))
+def predictions(logits: NDArray[np.float32]) -> NDArray[np.int64]:
+    """[B, C] → classes [B]; −1, which no label is, where a logit is not a number."""
+    return np.where(np.isnan(logits).any(1), -1, logits.argmax(1)).astype(np.int64)
 
 
 def session(path: Path, threads: int) -> Any:

@@ -31,6 +31,7 @@ FORCED = {
     "MLFLOW_UV_AUTO_DETECT": "false",  # else a model takes over the requirements of the project around it
     "MLFLOW_LOG_UV_FILES": "false",
     "MLFLOW_DISABLE_AGENT_HINT": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # stdout is for answers
 }
 # The mirror tries again by itself, so one call gives up soon; MLflow's own defaults wait for minutes.
 DEFAULTS = {

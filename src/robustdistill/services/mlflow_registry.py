@@ -89,7 +89,7 @@ class Registry:
         except MlflowException as error:
             if code(error) != "RESOURCE_DOES_NOT_EXIST":
                 raise
-        raise BadInput(f"{name} has no version {number}", where=self.address.shown, fix="see `robustdistill models`")
+        raise BadInput(f"{name} has no version {number}", where=self.address.shown, fix="see `robustdistill versions`")
 
     @guarded
     def log_model(

@@ -1,0 +1,87 @@
+"""The flow's own part, with stages that only note that they ran: order, what is retried, what a refusal stops."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import scenario
+
+import retrain
+from robustdistill.actions import chain, decide
+from robustdistill.errors import BadInput, GateRefused, ServiceFailed
+from robustdistill.services import dvc_cli
+from robustdistill.stages.catalog import STAGES, parents
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return scenario.make(tmp_path_factory.mktemp("wiring") / "digits")
+
+
+class Stages:
+    """Stands in for `chain.run_stage`; fails as told."""
+
+    def __init__(self, failures: dict[str, list[Exception]] | None = None) -> None:
+        self.failures = failures or {}
+        self.done: list[str] = []
+        self._lock = threading.Lock()
+
+    def __call__(self, workspace: Any, name: str, run: str) -> None:
+        if self.failures.get(name):
+            raise self.failures[name].pop(0)
+        with self._lock:
+            assert set(parents(name)) <= set(self.done), f"{name} began before what it reads was there"
+            self.done.append(name)
+
+
+@pytest.fixture
+def stages(monkeypatch: pytest.MonkeyPatch, prefect_server: None) -> Stages:
+    fake = Stages()
+    monkeypatch.setattr(chain, "run_stage", fake)
+    monkeypatch.setattr(dvc_cli, "changed", lambda root: list(STAGES))
+    monkeypatch.setattr(retrain.version, "commit", lambda workspace, run: None)
+    monkeypatch.setattr(retrain.report, "write", lambda workspace, run, verdict: workspace.root / "report.html")
+    return fake
+
+
+def _refuse(workspace: Any) -> None:
+    raise GateRefused("the teacher is not worth distilling")
+
+
+def test_a_refused_teacher_stops_before_the_students(
+    root: Path, stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decide, "require_worthy_teacher", _refuse)
+    state = retrain.retrain(str(root), return_state=True)
+    assert state.name == "Refused" and state.is_completed()
+    assert stages.done[-1] == "score@teacher" and not {"student", "control"} & set(stages.done)
+
+
+def test_bad_input_is_not_tried_again(root: Path, stages: Stages) -> None:
+    stages.failures["prepare"] = [BadInput("an empty class"), BadInput("an empty class, again")]
+    with pytest.raises(BadInput, match=r"an empty class$"):
+        retrain.retrain(str(root))
+    assert stages.done == []
+
+
+def test_a_service_that_comes_back_is_waited_for(root: Path, stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decide, "require_worthy_teacher", _refuse)
+    stages.failures["initial"] = [ServiceFailed("the disk is full")]
+    retrain.retrain(str(root))
+    assert "initial" in stages.done
+
+
+def test_a_dry_run_only_says_what_would_run(root: Path, stages: Stages) -> None:
+    result = retrain.retrain(str(root), dry_run=True)
+    assert result["outcome"] == "dry run" and "prepare" in result["sentence"]
+    assert stages.done == []
+
+
+def test_an_event_about_other_data_is_refused(root: Path, stages: Stages) -> None:
+    with pytest.raises(BadInput, match="asked for was"):
+        retrain.retrain(str(root), data_digest="0" * 32 + ".dir")

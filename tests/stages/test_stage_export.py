@@ -1,0 +1,21 @@
+"""export: the weights go along unchanged beside the ONNX file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import judged_workspace as made
+
+from robustdistill.stages import export
+
+
+def test_the_stage_writes_all_that_is_judged_and_served(tmp_path: Path) -> None:
+    reads = {"prepare": made.prepared(tmp_path / "prepare"), "model": made.model(tmp_path / "model")}
+    (tmp_path / "out").mkdir()
+    export.run(made.params(), reads, tmp_path / "out", made.tools(tmp_path, "export@student"))
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"model.onnx", "model.safetensors", "model.json", "export.json"}
+    assert json.loads((tmp_path / "out" / "export.json").read_text())["classes"] == made.CLASSES
+    copied = (tmp_path / "out" / "model.safetensors").read_bytes()
+    assert copied == (tmp_path / "model" / "model.safetensors").read_bytes()

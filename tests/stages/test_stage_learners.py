@@ -1,0 +1,251 @@
+"""The stages that end in a model: what they write, how teachers from elsewhere come in, what they refuse."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from robustdistill import models
+from robustdistill.config import Params, options
+from robustdistill.data.prepared import Manifest
+from robustdistill.engine.devices import Compute
+from robustdistill.errors import BadInput
+from robustdistill.journal import Journal, read
+from robustdistill.models import ModelSpec, weights
+from robustdistill.rng import Draws
+from robustdistill.stages import control, initial, student, teacher
+from robustdistill.stages.tools import Tools
+
+NANO = {"name": "small_cnn", "size": "nano"}
+TRAINING = {"epochs": 2, "batch": 16, "lr": 0.05, "select_examples": 32}
+ATTACK = {"name": "pgd", "steps": 2}
+FILES = ["history.csv", "last.json", "last.safetensors", "model.json", "model.safetensors", "summary.json"]
+Stage = Callable[..., Path]
+
+
+def make_params(**changes: dict[str, Any]) -> Params:
+    record: dict[str, Any] = {
+        "name": "toy",
+        "seed": 0,
+        "threat": {"norm": "linf", "eps": 0.1},
+        "data": {"source": "digits"},
+        "initial": {"model": NANO, "objective": {"name": "ce"}, "training": TRAINING},
+        "adversaries": {"attack": ATTACK},
+        "teacher": {"model": NANO, "objective": {"name": "pgd_at", "attack": ATTACK}, "training": TRAINING},
+        "student": {"model": NANO, "objective": {"name": "rslad", "attack": ATTACK}, "training": TRAINING},
+        "control": {"objective": {"name": "pgd_at", "attack": ATTACK}},
+        "judge": {"attacks": []},
+    }
+    for key, change in changes.items():
+        record[key] = record[key] | change
+    return options(Params, record, where="params.yaml")
+
+
+def write_prepared(folder: Path, shape: tuple[int, ...] = (1, 8, 8), n: int = 60) -> None:
+    folder.mkdir(parents=True)
+    counts = {}
+    for start, split in enumerate(("train", "val", "test")):
+        size = n if split == "train" else 24
+        y = np.arange(size, dtype=np.int64) % 2
+        noise = np.stack(
+            [Draws(start).permutation(int(np.prod(shape)), str(k)).reshape(shape) % 100 for k in range(size)]
+        )
+        np.save(folder / f"{split}_x.npy", (noise + 120 * y.reshape(-1, *[1] * len(shape))).astype(np.uint8))
+        np.save(folder / f"{split}_y.npy", y)
+        np.save(folder / f"{split}_id.npy", np.arange(size, dtype=np.int64) + 1000 * start)
+        counts[split] = [int((y == 0).sum()), int((y == 1).sum())]
+    flat = (0.4,) * shape[0], (0.25,) * shape[0]
+    Manifest("image", shape, ["dark", "light"], 0.0, 1.0, *flat, counts, {}, "0" * 64).write(folder)
+
+
+@pytest.fixture
+def reads(tmp_path: Path) -> dict[str, Path]:
+    write_prepared(tmp_path / "prepare")
+    folder = tmp_path / "adversaries"
+    folder.mkdir()
+    np.save(folder / "train_x_adv.npy", np.load(tmp_path / "prepare/train_x.npy") ^ 8)
+    np.save(folder / "train_id.npy", np.load(tmp_path / "prepare/train_id.npy"))
+    (tmp_path / "teacher.pin.json").write_text(json.dumps({"sha256": None, "role": None, "origin": None}))
+    pin = tmp_path / "teacher.pin.json"
+    return {"prepare": tmp_path / "prepare", "adversaries": folder, "pin": pin, "teacher": tmp_path / "teacher"}
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Tools:
+    return Tools(Compute("cpu", 1), Journal(tmp_path / "journal.jsonl", "test"), tmp_path / "scratch")
+
+
+@pytest.fixture
+def stage(reads: dict[str, Path], tools: Tools, tmp_path: Path) -> Stage:
+    """Runs a stage from a clean folder, as the command does."""
+
+    def run(module: Any, params: Params, name: str) -> Path:
+        out = tmp_path / name
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir()
+        module.run(params, reads, out, tools)
+        return out
+
+    return run
+
+
+def summary(out: Path) -> dict[str, Any]:
+    return dict(json.loads((out / "summary.json").read_text()))
+
+
+def test_the_chain_of_learners(stage: Stage, tools: Tools) -> None:
+    params = make_params()
+    outs = {name: stage(module, params, name) for name, module in
+            (("initial", initial), ("teacher", teacher), ("student", student), ("control", control))}  # fmt: skip
+    for name, out in outs.items():
+        assert sorted(path.name for path in out.iterdir()) == FILES, name
+        found = summary(out)
+        assert found["sha256"] == weights.digest(out / "model.safetensors")
+        assert found["parameters"] == models.parameters(weights.load(out))
+        assert len((out / "history.csv").read_text().splitlines()) == 3
+        assert (found["val_pgd"] is None) == (name == "initial")
+        weights.load(out, "last")
+    assert summary(outs["student"])["objective"]["name"] == "rslad"
+    assert summary(outs["control"])["objective"]["name"] == "pgd_at"
+    assert not list(tools.scratch.glob("*"))
+
+
+def test_a_stage_writes_the_same_bytes_again(stage: Stage) -> None:
+    one = {path.name: path.read_bytes() for path in stage(initial, make_params(), "initial").iterdir()}
+    assert one == {path.name: path.read_bytes() for path in stage(initial, make_params(), "initial").iterdir()}
+    other = stage(initial, make_params().model_copy(update={"seed": 1}), "initial")
+    assert one["model.safetensors"] != (other / "model.safetensors").read_bytes()
+
+
+def test_student_and_control_differ_in_the_objective_alone(stage: Stage) -> None:
+    objective = {"objective": {"name": "pgd_at", "attack": ATTACK}}
+    params = make_params(student=objective)
+    stage(teacher, params, "teacher")
+    one, other = stage(student, params, "student"), stage(control, params, "control")
+    assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
+
+
+def test_a_control_with_a_teacher_is_refused(stage: Stage) -> None:
+    with pytest.raises(BadInput, match="needs a teacher") as caught:
+        stage(control, make_params(control={"objective": {"name": "rslad"}}), "control")
+    assert caught.value.where == "control.objective"
+
+
+@pytest.mark.parametrize("use", ["start", "replay"])
+def test_the_teacher_trains_on_stored_examples(stage: Stage, use: str) -> None:
+    plain = stage(teacher, make_params(), "plain")
+    changed = stage(teacher, make_params(teacher={"adversaries": use}), "changed")
+    assert summary(plain)["sha256"] != summary(changed)["sha256"]
+
+
+def pin(reads: dict[str, Path], role: str, **changes: Any) -> str:
+    """Imports a model with a normalisation of its own, as `robustdistill teacher use` does."""
+    record = {"model": NANO, "shape": (1, 8, 8), "classes": 2, "low": 0.0, "high": 1.0, "mean": (0.1,), "std": (0.9,)}
+    model = models.build(ModelSpec(**(record | changes)), 7, "foreign").eval()
+    part = reads["pin"].parent / "part"
+    part.mkdir()
+    sha256 = weights.save(model, part)
+    folder = reads["pin"].parent / "imports" / sha256
+    folder.parent.mkdir(exist_ok=True)
+    part.rename(folder)
+    reads["pin"].write_text(json.dumps({"sha256": sha256, "role": role, "origin": "elsewhere"}))
+    return sha256
+
+
+@pytest.mark.parametrize("source", ["file", "registry"])
+def test_a_teacher_from_elsewhere_is_taken_as_it_is(stage: Stage, reads: dict[str, Path], source: str) -> None:
+    sha256 = pin(reads, "teacher")
+    params = make_params(teacher={"source": source})
+    out = stage(teacher, params, "teacher")
+    found = summary(out)
+    assert sorted(path.name for path in out.iterdir()) == FILES
+    assert (found["sha256"], found["origin"], found["epochs"]) == (sha256, "elsewhere", 0)
+    assert 0 <= found["val_pgd"] <= found["val_clean"] <= 1
+    assert weights.load(out).spec.mean == (0.1,)
+    assert summary(stage(student, params, "student"))["epochs"] == 2
+
+
+def test_the_folder_of_imports_may_be_named(stage: Stage, reads: dict[str, Path]) -> None:
+    sha256 = pin(reads, "teacher")
+    (reads["pin"].parent / "imports").rename(reads["pin"].parent / "elsewhere")
+    reads["imports"] = reads["pin"].parent / "elsewhere"
+    assert summary(stage(teacher, make_params(teacher={"source": "file"}), "teacher"))["sha256"] == sha256
+
+
+def corrupt(reads: dict[str, Path]) -> None:
+    (path,) = (reads["pin"].parent / "imports").glob("*/model.safetensors")
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+
+
+def rename_hash(reads: dict[str, Path], sha256: Any) -> None:
+    reads["pin"].write_text(json.dumps({"sha256": sha256, "role": "teacher", "origin": None}))
+
+
+FAULTS: dict[str, tuple[Callable[[dict[str, Path]], object], str]] = {
+    "none pinned": (lambda reads: None, "no teacher is pinned"),
+    "only a start": (lambda reads: pin(reads, "start"), "no teacher is pinned"),
+    "no pin": (lambda reads: reads["pin"].unlink(), "pin cannot be read"),
+    "torn pin": (lambda reads: reads["pin"].write_text("{"), "pin cannot be read"),
+    "other pin": (lambda reads: reads["pin"].write_text("[]"), "not a pin"),
+    "mistyped pin": (lambda reads: rename_hash(reads, 5), "sha256"),
+    "path for a hash": (lambda reads: rename_hash(reads, "../../../etc"), "not a SHA-256"),
+    "missing": (lambda reads: rename_hash(reads, "0" * 64), "is not here"),
+    "changed": (lambda reads: (pin(reads, "teacher"), corrupt(reads)), "was changed"),
+    "other classes": (lambda reads: pin(reads, "teacher", classes=3), "has classes 3, the data have 2"),
+    "other size": (lambda reads: pin(reads, "teacher", shape=(1, 9, 9)), r"has shape \(1, 9, 9\)"),
+    "other range": (lambda reads: pin(reads, "teacher", high=255.0), "has high 255.0"),
+}
+
+
+@pytest.mark.parametrize("fault", sorted(FAULTS))
+def test_a_teacher_that_cannot_be_used_is_refused(stage: Stage, reads: dict[str, Path], fault: str) -> None:
+    harm, said = FAULTS[fault]
+    harm(reads)
+    with pytest.raises(BadInput, match=said):
+        stage(teacher, make_params(teacher={"source": "file"}), "teacher")
+
+
+def test_a_warm_start_begins_from_the_pinned_weights(stage: Stage, reads: dict[str, Path]) -> None:
+    pin(reads, "start")
+    frozen = make_params(
+        teacher={"warm_start": "champion", "training": TRAINING | {"lr": 1e-12, "epochs": 1, "weight_decay": 0.0}}
+    )
+    out = stage(teacher, frozen, "teacher")
+    start = models.build(weights.load(out).spec, 7, "foreign")
+    torch.testing.assert_close(weights.load(out, "last").net.head.weight, start.net.head.weight.detach())
+
+
+def test_a_first_run_has_no_champion_to_begin_from(stage: Stage, tools: Tools) -> None:
+    cold = summary(stage(teacher, make_params(), "cold"))["sha256"]
+    assert summary(stage(teacher, make_params(teacher={"warm_start": "champion"}), "warm"))["sha256"] == cold
+    notes = [record["message"] for _, record in read(tools.journal.path) if record["event"] == "note"]
+    assert any("no start weights" in note for note in notes)
+
+
+def test_a_warm_start_of_another_architecture_is_refused(stage: Stage, reads: dict[str, Path]) -> None:
+    pin(reads, "start", model={"name": "small_cnn", "size": "micro"})
+    with pytest.raises(BadInput, match="micro"):
+        stage(teacher, make_params(teacher={"warm_start": "champion"}), "teacher")
+
+
+@pytest.mark.slow
+def test_resnet50_teaches_mobilenet(tmp_path: Path, tools: Tools) -> None:
+    write_prepared(tmp_path / "colour", shape=(3, 8, 8), n=8)
+    reads = {"prepare": tmp_path / "colour", "teacher": tmp_path / "teacher"}
+    reads["teacher"].mkdir()
+    spec = ModelSpec({"name": "resnet50", "stride": 2}, (3, 8, 8), 2, 0.0, 1.0, (0.5,) * 3, (0.2,) * 3)
+    weights.save(models.build(spec, 0, "teacher"), reads["teacher"])
+    two_steps = {"epochs": 2, "batch": 8, "lr": 0.01, "select_examples": 8, "ema": 0.9}
+    params = make_params(student={"model": {"name": "mobilenet_v2"}, "training": two_steps})
+    out = tmp_path / "student"
+    out.mkdir()
+    student.run(params, reads, out, tools)
+    assert summary(out)["parameters"] > 2e6
+    assert (out / "history.csv").read_text().splitlines()[-1].startswith("2,2,")

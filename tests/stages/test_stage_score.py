@@ -1,0 +1,30 @@
+"""score: from an export and the adversarial set to evidence that the gate reads, and costs outside of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import judged_workspace as made
+
+from robustdistill.gate.scorecard import Evidence
+from robustdistill.stages import adversaries, export, score
+
+
+def test_the_stages_fit_together_up_to_the_gate(tmp_path: Path) -> None:
+    params, reads = made.params(), {"prepare": made.prepared(tmp_path / "prepare")}
+    reads["initial"] = reads["model"] = made.model(tmp_path / "initial")
+    for stage in (adversaries, export, score):
+        name = stage.__name__.rpartition(".")[2]
+        reads[name] = tmp_path / name
+        reads[name].mkdir()
+        stage.run(params, reads, reads[name], made.tools(tmp_path, name))
+    evidence = Evidence.load(tmp_path / "score")
+    assert evidence.attacks == ("fgsm", "transfer")
+    assert "this very model" in evidence.card["attacks"][1]["note"]
+    flat = json.loads((tmp_path / "score" / "metrics.json").read_text())
+    assert flat["robust"] == evidence.robust.mean() and flat["transfer"] == evidence.outcomes["transfer"].mean()
+    costs = json.loads((tmp_path / "costs.json").read_text())
+    assert 0 < costs["latency_ms"]["p50"] <= costs["latency_ms"]["p95"]
+    lines = (tmp_path / "score" / "curve.csv").read_text().splitlines()
+    assert lines[0] == "factor,eps,accuracy,n" and len(lines) == 2
