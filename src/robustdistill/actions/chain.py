@@ -6,10 +6,10 @@ import os
 
 from robustdistill import journal
 from robustdistill.services import dvc_cli
-from robustdistill.stages.catalog import parents
+from robustdistill.stages.catalog import with_descendants
 from robustdistill.workspace import Workspace
 
-DECIDES_ON = "score@teacher"  # what `qualify` reads: everything it needs runs first
+PAID_FOR_LAST = ("student", "control")  # they and what reads them wait until the teacher has qualified
 
 
 def stages_at_once() -> int:
@@ -17,15 +17,10 @@ def stages_at_once() -> int:
     return 2 if (os.cpu_count() or 1) >= 2 else 1
 
 
-def ancestors(name: str) -> set[str]:
-    """`name` and everything it is made from."""
-    return {name}.union(*(ancestors(parent) for parent in parents(name)))
-
-
 def split(names: list[str]) -> tuple[list[str], list[str]]:
-    """What has to run before the teacher is judged worth distilling, and what runs only if it is."""
-    first = ancestors(DECIDES_ON)
-    return [name for name in names if name in first], [name for name in names if name not in first]
+    """What runs before the teacher is judged worth distilling, and what runs only if it is."""
+    last = set(with_descendants(PAID_FOR_LAST))
+    return [name for name in names if name not in last], [name for name in names if name in last]
 
 
 def run_stage(workspace: Workspace, name: str, run: str) -> None:

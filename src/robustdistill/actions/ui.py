@@ -32,12 +32,7 @@ def free_port(first: int) -> int:
 def commands(work: Path, mlflow_port: int, prefect_port: int) -> dict[str, tuple[list[str], dict[str, str], str]]:
     """Name -> (command, extra environment, address that answers once it is up)."""
     here = f"http://{HOST}"
-    stores = [
-        "--backend-store-uri",
-        f"sqlite:///{work / 'mlflow.db'}",
-        "--artifacts-destination",
-        str(work / "mlartifacts"),
-    ]
+    stores = ["--backend-store-uri", f"sqlite:///{work}/mlflow.db", "--artifacts-destination", f"{work}/mlartifacts"]
     listen = ["--host", HOST, "--port", str(mlflow_port), "--workers", "1"]
     mlflow = [sys.executable, "-m", "mlflow", "server", *listen, *stores]
     prefect = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(prefect_port)]

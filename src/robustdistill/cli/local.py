@@ -29,7 +29,7 @@ def init(settings: Settings, directory: Path, recipe: str, download: bool, sourc
 
     \b
     Recipes:
-      digits          8x8 handwritten digits, offline; minutes on a laptop's CPU
+      digits          8x8 handwritten digits, offline; two minutes on two cores
       fashion_mnist   28x28 clothes; about half an hour on two cores
       cifar10         32x32 photographs, ResNet-50 to MobileNetV2; needs a GPU
       image_folder    your own images, one folder a class
