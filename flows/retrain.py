@@ -137,6 +137,7 @@ def _chain(current: Session, progress: ProgressArtifacts, data_digest: str | Non
         names = ", ".join(todo) or "nothing"
         return Summary(str(current.workspace.root), "dry run", f"would run: {names}")
     mended = reconcile.submit(current)
+    decide.warm_start(current, todo)
     before, after = chain.split(todo)
     run_stages(current, progress, before)
     try:

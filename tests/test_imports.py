@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {"errors", "threat"},
     "registry": {"config", "errors"},
     "workspace": {"config", "errors"},
-    "recipes": {"config", "errors"},
+    "recipes": {"config", "errors", "registry", "models", "attacks", "objectives"},
     "inputs": BASE,
     "data": BASE | {"inputs"},
     "models": BASE | {"inputs"},

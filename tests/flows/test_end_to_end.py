@@ -59,6 +59,14 @@ def test_dvc_alone_makes_the_same_models(root: Path, fresh: Path) -> None:
     assert scenario.hashes(fresh) == scenario.hashes(root)
 
 
+def test_a_dvc_experiment_sets_any_option(fresh: Path) -> None:
+    before = scenario.hashes(fresh)
+    scenario.call(sys.executable, "-m", "dvc", "exp", "run", "-S", "student.objective.weight=0.5", cwd=fresh)
+    after = scenario.hashes(fresh)
+    assert {stage for stage in after if after[stage] != before[stage]} == {"student", "export@student", "score@student"}
+    assert "weight" in scenario.call(sys.executable, "-m", "dvc", "params", "diff", cwd=fresh).stdout
+
+
 def test_an_unchanged_workspace_retrains_nothing(root: Path) -> None:
     result = scenario.flow("retrain", root)
     assert result["outcome"] == "unchanged"
@@ -148,6 +156,12 @@ def _running(root: Path) -> list[str]:
 
     store = Store.open(None, root / ".work")
     return [run.id for run in store.runs("digits", status="RUNNING")]
+
+
+def test_a_candidate_is_promoted_by_hand(root: Path) -> None:
+    result = scenario.flow("promote", root, "--version", "1", "--by", "a test", "--why", "the first was better")
+    assert result["outcome"] == "promoted"
+    assert {rule["rule"]: rule["status"] for rule in result["verdict"]["rules"]}["champion_robust"] == "pass"
 
 
 def test_a_rollback_moves_the_champion_back(root: Path) -> None:

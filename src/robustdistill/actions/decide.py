@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robustdistill.actions import champion, promote, reconcile, record, register
+from robustdistill.actions import champion, promote, reconcile, record, register, teacher
 from robustdistill.actions.rescored import rescored
 from robustdistill.actions.session import Session
 from robustdistill.actions.summary import Outcome
@@ -20,6 +20,8 @@ from robustdistill.gate.verdict import Verdict, verdict
 from robustdistill.journal import Journal
 from robustdistill.release.card import model_card
 from robustdistill.workspace import Workspace
+
+TEACHER = "robustdistill.teacher_sha256"
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,10 @@ def lineage(workspace: Workspace) -> dict[str, str]:
         stage: json.loads((workspace.artifacts / stage / "manifest.json").read_text(encoding="utf-8"))
         for stage in ("prepare", "adversaries")
     }
-    teacher = json.loads((workspace.artifacts / "teacher" / "model.json").read_text(encoding="utf-8"))
+    model = json.loads((workspace.artifacts / "teacher" / "model.json").read_text(encoding="utf-8"))
     threat = evidence(workspace, "student").threat
     return {
-        "robustdistill.teacher_sha256": teacher["sha256"],
+        TEACHER: model["sha256"],
         "robustdistill.data_digest": manifests["prepare"]["data_digest"],
         "robustdistill.adversaries_sha256": manifests["adversaries"]["digest"],
         "robustdistill.threat": threat.label(),
@@ -101,6 +103,7 @@ def references(current: Session) -> dict[str, Evidence]:
 def registered(current: Session) -> register.Registered:
     """The student as a version of NAME-candidates; an unchanged one makes no new version."""
     workspace = current.workspace
+    teacher.keep(workspace)
     export, score = workspace.artifacts / "export" / "student", workspace.artifacts / "score" / "student"
     card = json.loads((score / "scorecard.json").read_text(encoding="utf-8"))
     return register.register(
@@ -116,6 +119,18 @@ def registered(current: Session) -> register.Registered:
 
 def _in_words(tags: Mapping[str, str]) -> dict[str, str]:
     return {key.removeprefix("robustdistill.").replace("_", " "): value for key, value in tags.items()}
+
+
+def warm_start(current: Session, todo: list[str]) -> None:
+    """Before a teacher is trained anew: pins the teacher of today's champion as its start, if params ask for that."""
+    workspace = current.workspace
+    asked = workspace.params().teacher
+    if "teacher" not in todo or asked.source != "train" or asked.warm_start != "champion":
+        return
+    number, _ = champion.current(current.store, workspace.name)
+    if number is not None:
+        tags = current.store.registry.version(workspace.name, number).tags
+        teacher.begin_from(workspace, tags.get(TEACHER, ""))
 
 
 def judge_student(current: Session) -> Verdict:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from robustdistill import config
 from robustdistill.errors import BadInput, RobustDistillError, ServiceFailed
 from robustdistill.journal import Journal
+from robustdistill.recipes import specs
 from robustdistill.services import dvc_cli, leash
 from robustdistill.stages import catalog
 from robustdistill.workspace import Workspace, write_atomically
@@ -69,6 +70,7 @@ def _check(workspace: Workspace, stage: catalog.Stage, revision: int) -> None:
 
 def _run(workspace: Workspace, stage: catalog.Stage, journal: Journal, *, debug: bool) -> None:
     params = workspace.params()
+    specs.complete(config.dump(params), "params.yaml")  # before hours are spent, not when the student's turn comes
     costs = workspace.costs(stage.name.partition("@")[2]) if "@" in stage.name else None
     tools = _tools(journal, workspace.scratch(stage.name, input_key(workspace, stage, params)), costs, debug=debug)
     on = dataclasses.asdict(tools.compute)

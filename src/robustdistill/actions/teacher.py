@@ -69,15 +69,34 @@ def use_none(workspace: Workspace) -> None:
     _set(workspace, source="train", warm_start="none")
 
 
-def _keep(workspace: Workspace, folder: Path, digest: str, role: Role, origin: str, source: str) -> str:
+def keep(workspace: Workspace) -> None:
+    """Keeps the weights of the present teacher beyond the next training, so that a later one may begin from them."""
+    folder = workspace.out("teacher")
+    _copy(workspace, folder, str(_json(folder / "model.json")["sha256"]))
+
+
+def begin_from(workspace: Workspace, digest: str) -> bool:
+    """Pins kept weights as those the next training begins from; False if they were not kept here."""
+    kept = (workspace.imports / digest / "model.safetensors").is_file()
+    if kept:
+        _pin(workspace, {"sha256": digest, "role": "start", "origin": "the champion's teacher"})
+    return kept
+
+
+def _copy(workspace: Workspace, folder: Path, digest: str) -> None:
     kept = workspace.imports / digest
-    if not kept.exists():
-        part = workspace.imports / f".{digest}.part"
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        for name in ("model.safetensors", "model.json"):
-            shutil.copyfile(folder / name, part / name)
-        part.rename(kept)
+    if kept.exists():
+        return
+    part = workspace.imports / f".{digest}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    for name in ("model.safetensors", "model.json"):
+        shutil.copyfile(folder / name, part / name)
+    part.rename(kept)
+
+
+def _keep(workspace: Workspace, folder: Path, digest: str, role: Role, origin: str, source: str) -> str:
+    _copy(workspace, folder, digest)
     _pin(workspace, {"sha256": digest, "role": role, "origin": origin})
     if role == "teacher":
         _set(workspace, source=source)

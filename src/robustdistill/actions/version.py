@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 from robustdistill.actions import data
 from robustdistill.errors import BadInput
 from robustdistill.services import dvc_cli, git_cli
@@ -21,6 +23,7 @@ def version_data(workspace: Workspace, *, expected: str | None = None) -> str:
         if known is None:
             raise BadInput("there is no data yet", where=str(workspace.data), fix="robustdistill data add PATH")
         dvc_cli.fetch_data(workspace.root)
+        _require_unaltered(workspace, known)
     found = data.tree_digest(workspace.data)
     changes = ""
     if found != known:
@@ -36,6 +39,18 @@ def version_data(workspace: Workspace, *, expected: str | None = None) -> str:
             fix="dvc checkout data.dvc",
         )
     return changes
+
+
+def _require_unaltered(workspace: Workspace, known: str) -> None:
+    """DVC hands out whatever lies in its cache; what it names by a hash must have that hash."""
+    found = data.tree_digest(workspace.data)
+    if found != known:
+        shutil.rmtree(workspace.data)
+        raise BadInput(
+            f"DVC's copy of the data was altered: its digest is {found}, data.dvc says {known}",
+            where=str(workspace.root / ".dvc" / "cache"),
+            fix="remove .dvc/cache, then `dvc pull data.dvc` from a good remote, or `robustdistill data add PATH`",
+        )
 
 
 def commit(workspace: Workspace, run: str) -> None:

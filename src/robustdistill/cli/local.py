@@ -36,6 +36,7 @@ def init(settings: Settings, directory: Path, recipe: str, download: bool, sourc
     """
     from robustdistill.actions.init import init as make
 
+    settings.say(f"making {directory} from the recipe {recipe} (data, git and DVC: some seconds) ...")
     made = make(directory, recipe, download=download, source_path=source_path)
     after = f"python flows/retrain.py --workspace {directory}"
     if not made.data.exists():

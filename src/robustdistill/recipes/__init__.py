@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from robustdistill import config
 from robustdistill.errors import unknown
+from robustdistill.recipes import specs
 
 COMMENT_COLUMN = 36
 HEADERS: dict[type[BaseModel], str] = {
@@ -46,7 +47,7 @@ def load(name: str) -> Recipe:
         raise unknown("recipe", name, names())
     where = f"recipes/{name}.yaml"
     content: dict[str, Any] = yaml.safe_load(files(__package__).joinpath(f"{name}.yaml").read_text(encoding="utf-8"))
-    params = config.options(config.Params, {"name": name, **content["params"]}, where=where)
+    params = config.options(config.Params, specs.complete({"name": name, **content["params"]}, where), where=where)
     policy = config.options(config.Policy, content["policy"], where=where)
     return Recipe(name, content["about"], params, policy, bool(content.get("needs_path", False)))
 
@@ -74,9 +75,18 @@ def _lines(settings: BaseModel, indent: str) -> list[str]:
         value = getattr(settings, key)
         if isinstance(value, BaseModel):
             lines += [_commented(f"{indent}{key}:", field.description), *_lines(value, indent + "  ")]
+        elif key in specs.KINDS:
+            lines += [_commented(f"{indent}{key}:", field.description), *_spec_lines(key, value, indent + "  ")]
+        elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+            lines.append(_commented(f"{indent}{key}:", field.description))
+            lines += [f"{indent}  - {_flow(item)}" for item in plain[key]]
         else:
             lines.append(_commented(f"{indent}{key}: {_flow(plain[key])}", field.description))
     return lines
+
+
+def _spec_lines(kind: str, spec: config.Spec, indent: str) -> list[str]:
+    return [f"{indent}name: {spec['name']}", *_lines(specs.config_of(kind, spec, kind), indent)]
 
 
 def _flow(value: Any) -> str:

@@ -1,0 +1,46 @@
+"""Options of models, objectives and attacks with their defaults filled in, so that a workspace's params are complete.
+
+Each option is then a key that can be read, edited, and set with `dvc exp run -S student.objective.weight=0.5`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from robustdistill import registry
+from robustdistill.config import Spec, dump
+
+KINDS = ("model", "objective", "attack")
+
+
+def config_of(kind: str, spec: Spec, where: str) -> BaseModel:
+    """The checked options of a spec, with every default. Raises BadInput for an unknown name or option."""
+    from robustdistill.attacks import ATTACKS
+    from robustdistill.models import MODELS
+    from robustdistill.objectives import OBJECTIVES
+
+    tables: dict[str, Any] = {"model": MODELS, "objective": OBJECTIVES, "attack": ATTACKS}
+    config: BaseModel = registry.resolve(kind, tables[kind], spec, where=where)[1]
+    return config
+
+
+def _expanded(kind: str, spec: Spec, where: str) -> Spec:
+    options = dump(config_of(kind, spec, where))
+    return {"name": spec["name"], **options}
+
+
+def complete(content: dict[str, Any], where: str) -> dict[str, Any]:
+    """The same mapping with every model, objective and attack in it expanded, however deep. Raises BadInput that names
+    the key below `where`."""
+    done: dict[str, Any] = {}
+    for key, value in content.items():
+        place = f"{where}: {key}"
+        if key in KINDS and isinstance(value, dict):
+            done[key] = complete(_expanded(key, value, place), place)
+        elif key == "attacks" and isinstance(value, list):
+            done[key] = [_expanded("attack", spec, place) for spec in value]
+        else:
+            done[key] = complete(value, place) if isinstance(value, dict) else value
+    return done
