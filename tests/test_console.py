@@ -1,0 +1,82 @@
+"""What a person sees: a modest number of lines in a log, and a result with every figure in it."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from robustdistill import console
+from robustdistill.actions.summary import ModelRow, StageRow, Summary
+
+
+@pytest.fixture
+def out() -> Console:
+    return Console(file=io.StringIO(), width=120, highlight=False)
+
+
+def _text(out: Console) -> str:
+    assert isinstance(out.file, io.StringIO)
+    return out.file.getvalue()
+
+
+def _event(event: str, stage: str = "teacher", **fields: Any) -> dict[str, Any]:
+    return {"event": event, "stage": stage, "t": 0.0, "run": "", **fields}
+
+
+def test_a_log_gets_few_lines_but_every_end_and_alarm(out: Console) -> None:
+    progress = console.PlainProgress(out)
+    progress(_event("start"))
+    for step in range(1000):
+        progress(_event("progress", done=step, total=1000, unit="steps"))
+    progress(_event("alarm", message="catastrophic overfitting:", advice="take more steps"))
+    progress(_event("end", seconds=3.0))
+    lines = _text(out).splitlines()
+    assert len(lines) <= 4
+    assert "take more steps" in _text(out) and "done in 3.0 s" in lines[-1]
+
+
+def test_a_failure_in_a_live_display_is_said(out: Console) -> None:
+    live = console.LiveProgress(out)
+    live(_event("start"))
+    live(_event("attack", name="pgd-20", done=3, total=10, robust=2))
+    live(_event("failed", message="the disk is full"))
+    live.close()
+    assert "the disk is full" in _text(out)
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        (_event("epoch", epoch=3, loss=0.5, val_clean=0.9, val_pgd=None), "epoch 3 · loss 0.500 · val_clean 0.900"),
+        (_event("attack", name="apgd-ce", done=5, total=9, robust=4), "apgd-ce 5/9 images · 4 still robust"),
+        (_event("progress", done=5, total=9, unit="steps"), "5/9 steps"),
+    ],
+)
+def test_an_event_in_words(record: dict[str, Any], words: str) -> None:
+    assert console.describe(record) == words
+
+
+def _summary() -> Summary:
+    figure = {"accuracy": 0.75, "lower": 0.7, "upper": 0.8}
+    rule = {"rule": "robust", "status": "fail", "sentence": "robust accuracy 75 % is below [the] floor"}
+    return Summary(
+        "/w", "refused", "did not pass", [StageRow("teacher", True, 2.0), StageRow("student", False)],
+        [ModelRow("student", 10_168, figure, figure, {"pgd-20": figure})],
+        {"rules": [rule], "gain": {"answer": "undecided", "sentence": "the sample does not tell"}},
+        ["m version 1"], [("report", "/w/report.html")],
+    )  # fmt: skip
+
+
+def test_a_result_is_shown_whole(out: Console) -> None:
+    console.show(_summary(), out)
+    text = _text(out)
+    for words in ("unchanged", "10,168", "75.0 (70–80)", "[the] floor", "undecided", "REFUSED", "/w/report.html"):
+        assert words in text
+
+
+def test_a_summary_survives_json() -> None:
+    assert Summary.from_json(_summary().to_json()) == _summary()
+    assert _summary().exit_code == 1
