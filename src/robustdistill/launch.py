@@ -22,12 +22,11 @@ def _option(parameter: inspect.Parameter, help_text: str) -> click.Option:
     flag = f"--{parameter.name.replace('_', '-')}"
     if parameter.default is False:
         return click.Option([flag], is_flag=True, help=help_text)
-    required = parameter.default is inspect.Parameter.empty
     kind = int if "int" in str(parameter.annotation) else str
-    default = None if required else parameter.default
-    return click.Option(
-        [flag], type=kind, default=default, required=required, show_default=default is not None, help=help_text
-    )
+    if parameter.default is inspect.Parameter.empty:
+        return click.Option([flag], type=kind, required=True, help=help_text)
+    shown = parameter.default is not None
+    return click.Option([flag], type=kind, default=parameter.default, show_default=shown, help=help_text)
 
 
 def _run(flow: Any, given: Mapping[str, Any], *, as_json: bool) -> int:

@@ -112,9 +112,17 @@ def registered(current: Session) -> register.Registered:
         export=export,
         scorecard=score / "scorecard.json",
         parent_run=current.recorder.parent_id,
-        tags=lineage(workspace),
+        tags={**lineage(workspace), **_teacher_run(current)},
         description=model_card(card, None, _in_words(lineage(workspace))),
     )
+
+
+def _teacher_run(current: Session) -> dict[str, str]:
+    """The MLflow run that made the present teacher: the last one of its stage that ended well."""
+    store = current.store
+    experiment = store.experiment(current.workspace.name)
+    runs = store.runs(experiment, tags={"robustdistill.stage": "teacher"}, status="FINISHED")
+    return {"robustdistill.teacher_run": runs[0].id} if runs else {}
 
 
 def _in_words(tags: Mapping[str, str]) -> dict[str, str]:

@@ -29,13 +29,16 @@ COMMITTED = (
 )
 
 
-def init(directory: Path, recipe: str, *, download: bool = False, source_path: Path | None = None) -> Workspace:
+def init(
+    directory: Path, recipe: str, *, name: str | None = None, download: bool = False, source_path: Path | None = None
+) -> Workspace:
     """A workspace at `directory`, which must not exist or be empty. Built beside it and moved there at the end.
 
-    download: the recipe's data may be fetched from its public host. source_path: where the data lies already.
+    name: of the registered model, default the recipe's. download: the recipe's data may be fetched from its public
+    host. source_path: where the data lies already.
     Raises BadInput (unknown recipe, folder in use, unusable data) or ServiceFailed (git, DVC).
     """
-    chosen = recipes.load(recipe)
+    chosen = recipes.load(recipe, model_name=name)
     target = directory.resolve()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise BadInput("the folder is not empty", where=str(target), fix="name a new one, or remove what is in it")

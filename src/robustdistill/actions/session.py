@@ -84,11 +84,12 @@ def headline(workspace: Workspace) -> dict[str, str]:
     }
 
 
-def artifacts(workspace: Workspace) -> dict[str, list[Path]]:
+def artifacts(workspace: Workspace, run: str) -> dict[str, list[Path]]:
     """The files of a run that are kept in MLflow: folder -> files."""
     root, out = workspace.root, workspace.artifacts
     kept: dict[str, list[Path]] = {
         "workspace": [root / name for name in ("params.yaml", "policy.yaml", "dvc.yaml", "dvc.lock", "data.dvc")],
+        "report": [workspace.reports / f"{run}.html"],
         "data": [out / "prepare" / "manifest.json", out / "adversaries" / "manifest.json"],
     }
     for folder in sorted((out / "score").glob("*")):
@@ -143,4 +144,4 @@ def session(
             ending = tags(workspace, run, reason)  # again: data and dvc.lock are now those of the results
             if current.summary:
                 ending["robustdistill.outcome"] = current.summary.outcome
-            recorder.finish(status, artifacts=artifacts(workspace), metrics=metrics(workspace), tags=ending)
+            recorder.finish(status, artifacts=artifacts(workspace, run), metrics=metrics(workspace), tags=ending)

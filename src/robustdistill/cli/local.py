@@ -14,10 +14,13 @@ EXISTING = click.Path(path_type=Path, exists=True)
 @root.command()
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option("--recipe", default="digits", show_default=True, help="where to start from; listed below")
+@click.option("--name", help="of the registered model; default: the recipe's")
 @click.option("--download", is_flag=True, help="the recipe's data may be fetched from its public host")
 @click.option("--path", "source_path", type=EXISTING, help="where the data lies already")
 @pass_settings
-def init(settings: Settings, directory: Path, recipe: str, download: bool, source_path: Path | None) -> None:
+def init(
+    settings: Settings, directory: Path, recipe: str, name: str | None, download: bool, source_path: Path | None
+) -> None:
     """Make a workspace from a recipe.
 
     A workspace is a git repository with complete params and policy, the pipeline, and the data, versioned by DVC.
@@ -25,7 +28,7 @@ def init(settings: Settings, directory: Path, recipe: str, download: bool, sourc
     \b
       robustdistill init demo --recipe digits
       robustdistill init clothes --recipe fashion_mnist --download
-      robustdistill init mine --recipe image_folder --path photos/      one folder a class
+      robustdistill init mine --recipe image_folder --name mine --path photos/      one folder a class
 
     \b
     Recipes:
@@ -37,7 +40,7 @@ def init(settings: Settings, directory: Path, recipe: str, download: bool, sourc
     from robustdistill.actions.init import init as make
 
     settings.say(f"making {directory} from the recipe {recipe} (data, git and DVC: some seconds) ...")
-    made = make(directory, recipe, download=download, source_path=source_path)
+    made = make(directory, recipe, name=name, download=download, source_path=source_path)
     after = f"python flows/retrain.py --workspace {directory}"
     if not made.data.exists():
         after = f"robustdistill --workspace {directory} data add PATH"

@@ -41,13 +41,18 @@ def _is_recipe(name: str) -> bool:
     return name.endswith(".yaml") and name != "dvc.yaml"
 
 
-def load(name: str) -> Recipe:
-    """The recipe with every default filled in. Raises BadInput that lists the choices."""
+def load(name: str, *, model_name: str | None = None) -> Recipe:
+    """The recipe with every default filled in. model_name: of the registered model, default the recipe's.
+
+    Raises BadInput that lists the choices.
+    """
     if name not in names():
         raise unknown("recipe", name, names())
     where = f"recipes/{name}.yaml"
     content: dict[str, Any] = yaml.safe_load(files(__package__).joinpath(f"{name}.yaml").read_text(encoding="utf-8"))
-    params = config.options(config.Params, specs.complete({"name": name, **content["params"]}, where), where=where)
+    params = config.options(
+        config.Params, specs.complete({"name": model_name or name, **content["params"]}, where), where=where
+    )
     policy = config.options(config.Policy, content["policy"], where=where)
     return Recipe(name, content["about"], params, policy, bool(content.get("needs_path", False)))
 
