@@ -29,13 +29,13 @@ def _option(parameter: inspect.Parameter, help_text: str) -> click.Option:
     return click.Option([flag], type=kind, default=parameter.default, show_default=shown, help=help_text)
 
 
-def _run(flow: Any, given: Mapping[str, Any], *, as_json: bool) -> int:
+def _run(flow: Any, given: Mapping[str, Any], *, as_json: bool, debug: bool) -> int:
     workspace = Workspace.find(Path(given["workspace"]))
     workspace.params(), workspace.policy()  # a mistyped key is said before seconds are spent on a server
     out = console.console(quiet=as_json)
     out.print(f"[bold]{flow.name}[/] {workspace.root} [dim](starting Prefect takes about 15 s)[/]", soft_wrap=True)
     progress = console.progress(out)
-    with prefect_home.configured(workspace.work / "prefect"), follow.listening(progress):
+    with prefect_home.configured(workspace.work / "prefect", quiet=not debug), follow.listening(progress):
         try:
             result: dict[str, Any] = flow(**{**given, "workspace": str(workspace.root)})
         finally:
@@ -55,7 +55,7 @@ def command(flow: Any, helps: Mapping[str, str]) -> click.Command:
     options.append(click.Option(["--debug"], is_flag=True, help="show tracebacks"))
 
     def callback(as_json: bool, debug: bool, **given: Any) -> int:
-        return _run(flow, given, as_json=as_json)
+        return _run(flow, given, as_json=as_json, debug=debug)
 
     return click.Command(flow.name, params=options, callback=callback, help=inspect.getdoc(flow.fn))
 

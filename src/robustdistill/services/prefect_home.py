@@ -18,11 +18,11 @@ def configured(home: Path, *, quiet: bool = True) -> Iterator[bool]:
 
     Yields whether the server is embedded. Analytics are off either way. The heartbeat is off where the server is
     embedded, because its thread holds every flow's end back by a second and nobody is there to listen.
+    quiet: Prefect's own log stays out of the terminal.
     """
     from prefect.settings import (
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
         PREFECT_HOME,
-        PREFECT_LOGGING_LEVEL,
         PREFECT_SERVER_ANALYTICS_ENABLED,
         PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
         temporary_settings,
@@ -30,9 +30,6 @@ def configured(home: Path, *, quiet: bool = True) -> Iterator[bool]:
 
     embedded = not os.environ.get("PREFECT_API_URL")
     settings: dict[Any, Any] = {PREFECT_SERVER_ANALYTICS_ENABLED: False}
-    if quiet and "PREFECT_LOGGING_LEVEL" not in os.environ:
-        settings[PREFECT_LOGGING_LEVEL] = "WARNING"
-        logging.getLogger("prefect").setLevel(logging.WARNING)  # made at import, before the setting
     if embedded:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         settings |= {
@@ -40,5 +37,16 @@ def configured(home: Path, *, quiet: bool = True) -> Iterator[bool]:
             PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
             PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: STARTUP_SECONDS,
         }
+    if quiet:
+        _mute_console()
     with temporary_settings(settings):
         yield embedded
+
+
+def _mute_console() -> None:
+    """Prefect's log goes to its pages alone; the terminal has our progress, and an error is said once, by us."""
+    from prefect.logging.handlers import PrefectConsoleHandler
+
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, PrefectConsoleHandler):
+            handler.setLevel(logging.CRITICAL + 1)  # for good: the embedded server says goodbye at exit
