@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 import json
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -31,7 +33,8 @@ def _option(parameter: inspect.Parameter, help_text: str) -> click.Option:
 
 def _run(flow: Any, given: Mapping[str, Any], *, as_json: bool, debug: bool) -> int:
     workspace = Workspace.find(Path(given["workspace"]))
-    workspace.params(), workspace.policy()  # a mistyped key is said before seconds are spent on a server
+    with workspace.lock():  # a workspace in use or a mistyped key is said before seconds are spent on a server
+        workspace.params(), workspace.policy()
     out = console.console(quiet=as_json)
     out.print(f"[bold]{flow.name}[/] {workspace.root} [dim](starting Prefect takes about 15 s)[/]", soft_wrap=True)
     progress = console.progress(out)
@@ -60,9 +63,15 @@ def command(flow: Any, helps: Mapping[str, str]) -> click.Command:
     return click.Command(flow.name, params=options, callback=callback, help=inspect.getdoc(flow.fn))
 
 
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    """Ends through every `finally`, so that the embedded server ends too."""
+    sys.exit(143)
+
+
 def main(flow: Any, helps: Mapping[str, str]) -> None:
     """Runs the flow named by the command line and exits with the project's exit codes."""
     from robustdistill.cli import guarded
 
+    signal.signal(signal.SIGTERM, _terminate)  # what Prefect restores and raises again when it has cleaned up
     run: Callable[[], Any] = lambda: command(flow, helps).main(standalone_mode=False)  # noqa: E731
     sys.exit(guarded(run, debug="--debug" in sys.argv))

@@ -17,6 +17,9 @@ import pytest
 import scenario
 from PIL import Image
 
+from robustdistill.services import prefect_home
+from robustdistill.workspace import Workspace
+
 pytestmark = pytest.mark.slow
 
 
@@ -116,15 +119,19 @@ def _wait_for(root: Path, stage: str, event: str, since: float, seconds: float =
     raise AssertionError(f"{stage} never said {event}")
 
 
+def test_a_workspace_in_use_is_refused(root: Path) -> None:
+    with Workspace.find(root).lock():
+        said = scenario.flow("retrain", root, expect=2)["stderr"]
+    assert f"locked by another run (pid {os.getpid()})" in said and "Traceback" not in said
+
+
 def test_a_killed_run_leaves_no_orphan_and_goes_on(root: Path) -> None:
-    scenario.edit(root / "params.yaml", {"student.training.epochs": 4})
+    scenario.edit(root / "params.yaml", {"student.training.epochs": 12})
     since = time.time()
     command = [sys.executable, str(scenario.ROOT / "flows" / "retrain.py"), "--workspace", str(root)]
     process = subprocess.Popen(command, env=scenario.environment(), stderr=subprocess.DEVNULL, start_new_session=True)
     _wait_for(root, "student", "epoch", since)
     children = psutil.Process(process.pid).children(recursive=True)
-    locked = scenario.flow("retrain", root, expect=2)
-    assert "locked" in locked["stderr"]
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     _, alive = psutil.wait_procs([child for child in children if "stage" in " ".join(_line(child))], timeout=15)
@@ -133,6 +140,7 @@ def test_a_killed_run_leaves_no_orphan_and_goes_on(root: Path) -> None:
     assert result["outcome"] == "promoted"
     assert {stage["name"] for stage in result["stages"] if stage["ran"]} >= {"student", "score@student"}
     assert _running(root) == []
+    assert prefect_home.end_orphans(root / ".work" / "prefect") == 0  # the killed flow's server has been ended
 
 
 def _line(process: psutil.Process) -> list[str]:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 STARTUP_SECONDS = 120  # Prefect's own limit of 20 s is too near on a busy machine
 
 
@@ -32,6 +34,7 @@ def configured(home: Path, *, quiet: bool = True) -> Iterator[bool]:
     settings: dict[Any, Any] = {PREFECT_SERVER_ANALYTICS_ENABLED: False}
     if embedded:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        end_orphans(home)
         settings |= {
             PREFECT_HOME: home,
             PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
@@ -41,6 +44,26 @@ def configured(home: Path, *, quiet: bool = True) -> Iterator[bool]:
         _mute_console()
     with temporary_settings(settings):
         yield embedded
+
+
+def end_orphans(home: Path) -> int:
+    """Ends embedded servers of `home` whose flow was killed before it could end them; says how many there were."""
+    found = 0
+    for process in psutil.process_iter():
+        try:
+            server = process.status() != psutil.STATUS_ZOMBIE and "prefect.server" in " ".join(process.cmdline())
+            if server and process.environ().get("PREFECT_HOME") == str(home) and _is_orphan(process):
+                process.terminate()
+                found += 1
+        except psutil.Error:  # gone meanwhile, or somebody else's
+            continue
+    return found
+
+
+def _is_orphan(process: psutil.Process) -> bool:
+    """Its parent is gone: what adopted it is no Python."""
+    parent = process.parent()
+    return parent is None or "python" not in parent.name()
 
 
 def _mute_console() -> None:
