@@ -36,10 +36,10 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 test: lint types ## lint, types and tests, as CI runs them
-	$(BIN)/pytest -m "not heavy" --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -n 2 --dist loadfile -m "not heavy" --cov --cov-report=term:skip-covered
 
 test-all: lint types ## and what needs Fashion-MNIST or services
-	$(BIN)/pytest --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 lock: ## compile the pinned requirements anew
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \

@@ -20,8 +20,8 @@ def made(name: str) -> Classifier:
 
 
 def batch(seed: int = 0) -> Batch:
-    index = torch.arange(8)
-    x = Draws(seed).uniform(torch.empty(8, 1, 8, 8, dtype=torch.float64), index, "x")
+    index = torch.arange(4)
+    x = Draws(seed).uniform(torch.empty(4, 1, 8, 8, dtype=torch.float64), index, "x")
     return Batch(x, index, index)
 
 
