@@ -33,7 +33,7 @@ from robustdistill.errors import GateRefused, ServiceFailed
 from robustdistill.gate.verdict import Verdict
 from robustdistill.services import dvc_cli
 from robustdistill.services.prefect_progress import ProgressArtifacts
-from robustdistill.stages.catalog import parents
+from robustdistill.stages.catalog import STAGES, parents
 from robustdistill.workspace import Workspace
 
 HELPS = {
@@ -77,11 +77,12 @@ def run_stages(current: Session, progress: ProgressArtifacts, names: list[str]) 
 
 
 @task(name="version data", **SERVICE)
-def version_data(current: Session, expected: str | None) -> list[str]:
+def version_data(current: Session, expected: str | None, dry_run: bool) -> list[str]:
     """Versions data/ if it changed, and returns the stages that have to run."""
-    changes = version.version_data(current.workspace, expected=expected)
+    changes = version.version_data(current.workspace, expected=expected, dry_run=dry_run)
     if changes:
         create_markdown_artifact(changes, key="data-changes", description="what changed in the data")
+        return list(STAGES)
     return dvc_cli.changed(current.workspace.root)
 
 
@@ -132,7 +133,7 @@ def _refused(current: Session, error: GateRefused) -> Summary:
 
 
 def _chain(current: Session, progress: ProgressArtifacts, data_digest: str | None, dry_run: bool) -> Summary:
-    todo = version_data(current, data_digest)
+    todo = version_data(current, data_digest, dry_run)
     if dry_run:
         names = ", ".join(todo) or "nothing"
         return Summary(str(current.workspace.root), "dry run", f"would run: {names}")
@@ -145,6 +146,7 @@ def _chain(current: Session, progress: ProgressArtifacts, data_digest: str | Non
     except GateRefused as error:
         return _refused(current, error)
     run_stages(current, progress, after)
+    current.up_to_date = True
     mended.result()
     candidate = register(current)
     result = gate(current)

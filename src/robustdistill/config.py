@@ -44,7 +44,14 @@ class Threat(Strict):
 
     def model(self, low: float, high: float) -> ThreatModel:
         """The threat model for inputs in [low, high] (the bounds stand in prepare's manifest)."""
-        return ThreatModel(self.norm, parse_eps(self.eps), low, high)
+        eps = parse_eps(self.eps)
+        if self.norm == "linf" and eps > high - low:
+            raise BadInput(
+                f"eps {eps:g} is larger than the whole range [{low:g}, {high:g}] of the input",
+                where="params.yaml: threat.eps",
+                fix='give it in units of the input, such as "8/255" for pixels in [0, 1]',
+            )
+        return ThreatModel(self.norm, eps, low, high)
 
 
 class Data(Strict):
@@ -202,15 +209,29 @@ def _descend(model: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseMo
     return model
 
 
+class _NoDuplicates(yaml.SafeLoader):
+    """Safe YAML in which a key that is given twice is an error: the second would silently win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} is given twice", key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = _NoDuplicates(path.read_text(encoding="utf-8")).get_single_data()
     except FileNotFoundError as error:
         raise BadInput(
             "there is no such file", where=str(path), fix="make a workspace: robustdistill init DIR"
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadInput(f"not YAML: {error}", where=str(path)) from error
+    except RecursionError as error:
+        raise BadInput("nested too deeply to be read", where=str(path)) from error
     if not isinstance(content, dict):
         raise BadInput("expected keys and values at the top", where=str(path))
     return content

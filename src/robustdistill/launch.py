@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
@@ -18,6 +21,8 @@ from robustdistill.actions import follow
 from robustdistill.actions.summary import Summary
 from robustdistill.services import prefect_home
 from robustdistill.workspace import Workspace
+
+GRACE_SECONDS = 10.0  # after Ctrl-C, for what is under way to be recorded
 
 
 def _option(parameter: inspect.Parameter, help_text: str) -> click.Option:
@@ -36,7 +41,10 @@ def _run(flow: Any, given: Mapping[str, Any], *, as_json: bool, debug: bool) -> 
     with workspace.lock():  # a workspace in use or a mistyped key is said before seconds are spent on a server
         workspace.params(), workspace.policy()
     out = console.console(quiet=as_json)
-    out.print(f"[bold]{flow.name}[/] {workspace.root} [dim](starting Prefect takes about 15 s)[/]", soft_wrap=True)
+    out.print(
+        f"[bold]{flow.name}[/] {workspace.root} [dim](about 15 s to start Prefect and see what changed)[/]",
+        soft_wrap=True,
+    )
     progress = console.progress(out)
     with prefect_home.configured(workspace.work / "prefect", quiet=not debug), follow.listening(progress):
         try:
@@ -63,6 +71,20 @@ def command(flow: Any, helps: Mapping[str, str]) -> click.Command:
     return click.Command(flow.name, params=options, callback=callback, help=inspect.getdoc(flow.fn))
 
 
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """Ctrl-C reaches the embedded server too, and it goes first: Prefect would call after it for minutes."""
+    logging.disable(logging.CRITICAL)
+    timer = threading.Timer(GRACE_SECONDS, _give_up)
+    timer.daemon = True
+    timer.start()
+    raise KeyboardInterrupt
+
+
+def _give_up() -> None:
+    click.echo("interrupted; start it again: it goes on where it was", err=True)
+    os._exit(130)
+
+
 def _terminate(_number: int, _frame: FrameType | None) -> None:
     """Ends through every `finally`, so that the embedded server ends too."""
     sys.exit(143)
@@ -72,6 +94,7 @@ def main(flow: Any, helps: Mapping[str, str]) -> None:
     """Runs the flow named by the command line and exits with the project's exit codes."""
     from robustdistill.cli import guarded
 
+    signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _terminate)  # what Prefect restores and raises again when it has cleaned up
     run: Callable[[], Any] = lambda: command(flow, helps).main(standalone_mode=False)  # noqa: E731
     sys.exit(guarded(run, debug="--debug" in sys.argv))

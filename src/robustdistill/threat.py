@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any, Literal
@@ -17,6 +18,8 @@ def parse_eps(value: str | float, *, where: str = "threat.eps") -> float:
     """A radius from `0.1`, `"0.1"` or `"8/255"`, in the units of the input. Raises BadInput if not finite and > 0."""
     fix = 'give a positive number or a fraction, such as 0.1 or "8/255"'
     try:
+        if isinstance(value, str) and not re.fullmatch(r"[-+0-9./ ]{1,40}([eE][-+]?[0-9]{1,3})?", value):
+            raise ValueError(value)  # before Fraction computes 10 ** 99999999
         eps = float(Fraction(value.replace(" ", ""))) if isinstance(value, str) else float(value)
     except (ValueError, ZeroDivisionError, OverflowError) as error:
         raise BadInput(f"eps {value!r} is not a number", where=where, fix=fix) from error

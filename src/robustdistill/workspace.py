@@ -92,10 +92,6 @@ class Workspace:
         """Checkpoints of a stage for exactly one set of inputs, named by `key`."""
         return self.work / stage / key
 
-    def costs(self, model: str) -> Path:
-        """Measured seconds and sizes of a model. They differ from run to run, so they lie outside the artifacts."""
-        return self.work / "costs" / f"{model}.json"
-
     def log(self, stage: str) -> Path:
         return self.work / "logs" / f"{stage}.log"
 

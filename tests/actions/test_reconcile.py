@@ -164,6 +164,7 @@ def test_a_promotion_that_is_under_way_elsewhere_is_left_alone(store, work, two,
     found = interrupted(store, work, two, monkeypatch)
     elsewhere = replace(found, owner="another-machine:12:34")
     intent.declare(store, elsewhere, work)
+    intent.path(work).unlink()  # declared in a workspace of its own
     (said,) = reconcile(store, "toy", work)
     assert "left alone" in said
     assert store.registry.aliases("toy") == {"champion": 1}

@@ -91,10 +91,10 @@ def test_any_legal_name_will_do(tmp_path: Path) -> None:
     assert sum(map(sum, manifest.counts.values())) == 1200
 
 
-def test_a_class_name_that_is_not_utf8_survives_the_manifest(tmp_path: Path) -> None:
+def test_a_class_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     write_folders(tmp_path / "raw", ("a", "b\udcff"))
-    prepare(tmp_path / "raw", tmp_path / "out", DATA)
-    assert Prepared.open(tmp_path / "out").manifest.classes == ["a", "b\udcff"]
+    with pytest.raises(BadInput, match="not UTF-8"):
+        prepare(tmp_path / "raw", tmp_path / "out", DATA)
 
 
 def test_limit_touches_train_alone(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def _running(root: Path) -> list[str]:
     from robustdistill.services.mlflow_store import Store
 
     store = Store.open(None, root / ".work")
-    return [run.id for run in store.runs("digits", status="RUNNING")]
+    return [run.id for run in store.runs(store.experiment("digits"), status="RUNNING")]
 
 
 def test_a_candidate_is_promoted_by_hand(root: Path) -> None:

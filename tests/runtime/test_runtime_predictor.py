@@ -93,7 +93,7 @@ def test_another_size_is_scaled_only_if_asked(served: Path) -> None:
     large = np.kron(pixels(), np.ones((2, 2), dtype=np.uint8))
     answer = Predictor(served, resize=True).predict([large])[0]
     assert answer["probability"] == pytest.approx(Predictor(served).predict([pixels()])[0]["probability"], abs=0.05)
-    with pytest.raises(BadInput, match="ask for resizing"):
+    with pytest.raises(BadInput, match="--resize"):
         _ = Predictor(served).predict([large]) and None
 
 

@@ -48,4 +48,4 @@ def model(folder: Path) -> Path:
 
 
 def tools(root: Path, stage: str) -> Tools:
-    return Tools(Compute("cpu", 1), Journal(root / "journal.jsonl", stage), root / "scratch", root / "costs.json")
+    return Tools(Compute("cpu", 1), Journal(root / "journal.jsonl", stage), root / "scratch")

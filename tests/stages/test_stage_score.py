@@ -1,4 +1,4 @@
-"""score: from an export and the adversarial set to evidence that the gate reads, and costs outside of it."""
+"""score: from an export and the adversarial set to evidence that the gate reads."""
 
 from __future__ import annotations
 
@@ -24,7 +24,5 @@ def test_the_stages_fit_together_up_to_the_gate(tmp_path: Path) -> None:
     assert "this very model" in evidence.card["attacks"][1]["note"]
     flat = json.loads((tmp_path / "score" / "metrics.json").read_text())
     assert flat["robust"] == evidence.robust.mean() and flat["transfer"] == evidence.outcomes["transfer"].mean()
-    costs = json.loads((tmp_path / "costs.json").read_text())
-    assert 0 < costs["latency_ms"]["p50"] <= costs["latency_ms"]["p95"]
     lines = (tmp_path / "score" / "curve.csv").read_text().splitlines()
     assert lines[0] == "factor,eps,accuracy,n" and len(lines) == 2

@@ -30,9 +30,9 @@ def judge_candidate(current: Session, version: int) -> Verdict:
     """The gate's verdict on a registered candidate, judged today."""
     workspace = current.workspace
     export = _export(current, f"{workspace.name}-candidates", version)
-    found = rescored(workspace, export, current.run)
+    found = rescored(workspace, export, current.run, up_to_date=False)
     against = {} if _is_champion(current, export) else decide.references(current)
-    return verdict(_policy(workspace), found, None, against, decide.costs_of(export, workspace.costs("student")))
+    return verdict(_policy(workspace), found, None, against, decide.costs_of(export))
 
 
 def _is_champion(current: Session, export: Path) -> bool:
@@ -70,9 +70,9 @@ def judge_champion(current: Session) -> Summary:
     """Today's verdict on today's champion, against the floors and the best version so far. Nothing is moved."""
     workspace = current.workspace
     export = _export(current, workspace.name, "champion")
-    found = rescored(workspace, export, current.run)
+    found = rescored(workspace, export, current.run, up_to_date=False)
     against = {key: value for key, value in decide.references(current).items() if key != "champion"}
-    result = verdict(_policy(workspace), found, None, against, decide.costs_of(export, workspace.costs("student")))
+    result = verdict(_policy(workspace), found, None, against, decide.costs_of(export))
     outcome: Outcome = {"pass": "unchanged", "challenger": "unchanged", "unhealthy": "unhealthy"}.get(
         result.verdict, "refused"
     )  # type: ignore[assignment]

@@ -7,9 +7,10 @@ import tempfile
 from pathlib import Path
 
 from robustdistill.actions import package
-from robustdistill.actions.intent import CHAMPION
+from robustdistill.actions.intent import CHAMPION, STATE
 from robustdistill.actions.register import ROBUST, SHA, THREAT
 from robustdistill.errors import RobustDistillError, ServiceFailed
+from robustdistill.services.mlflow_registry import Version
 from robustdistill.services.mlflow_store import Store
 
 
@@ -57,13 +58,26 @@ def _download(store: Store, name: str, number: int, folder: Path) -> None:
         got.replace(folder)
 
 
+def confirmed(store: Store, name: str) -> list[Version]:
+    """The versions of NAME that were promoted and stand by it: none abandoned by a crash or withdrawn by a rollback."""
+    return [version for version in store.registry.versions(name) if version.tags.get(STATE) == "confirmed"]
+
+
+def withdrawn(store: Store, name: str, sha256: str) -> int | None:
+    """The version of NAME with these contents that a rollback withdrew; None if it stands, or there is none."""
+    same = [version for version in store.registry.versions(name) if version.tags.get(SHA) == sha256]
+    if any(version.tags.get(STATE) == "confirmed" for version in same):
+        return None
+    return next((version.number for version in same if version.tags.get(STATE) == "withdrawn"), None)
+
+
 def best(store: Store, name: str) -> int | None:
     """The version of NAME with the highest recorded robust accuracy, the newest of equals; None if there is none.
 
     Figures under different threat models do not compare: only versions under the champion's count (the newest's, if
     there is no champion).
     """
-    scored = [version for version in store.registry.versions(name) if ROBUST in version.tags]
+    scored = [version for version in confirmed(store, name) if ROBUST in version.tags]
     if not scored:
         return None
     holder = store.registry.aliases(name).get(CHAMPION)

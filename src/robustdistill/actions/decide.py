@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robustdistill.actions import champion, promote, reconcile, record, register, teacher
+from robustdistill.actions import champion, package, promote, reconcile, record, register, teacher
 from robustdistill.actions.rescored import rescored
 from robustdistill.actions.session import Session
 from robustdistill.actions.summary import Outcome
@@ -60,13 +60,14 @@ def require_worthy_teacher(workspace: Workspace) -> Verdict:
     return result
 
 
-def costs_of(export: Path, measured: Path) -> dict[str, float]:
-    """What an exported model costs to serve: parameters, megabytes, and latency_ms if it was measured here."""
+def costs_of(export: Path) -> dict[str, float]:
+    """What an exported model costs to serve: parameters, megabytes, and the median latency_ms on this machine, now."""
     record = json.loads((export / "export.json").read_text(encoding="utf-8"))
-    found = {"parameters": float(record["parameters"]), "megabytes": record["bytes"]["onnx"] / 1e6}
-    if measured.exists():
-        found["latency_ms"] = float(json.loads(measured.read_text(encoding="utf-8"))["latency_ms"]["p50"])
-    return found
+    return {
+        "parameters": float(record["parameters"]),
+        "megabytes": record["bytes"]["onnx"] / 1e6,
+        "latency_ms": package.latency(export),
+    }
 
 
 def lineage(workspace: Workspace) -> dict[str, str]:
@@ -86,18 +87,35 @@ def lineage(workspace: Workspace) -> dict[str, str]:
 
 
 def references(current: Session) -> dict[str, Evidence]:
-    """Today's champion and the best version so far, both judged today; {} before the first promotion."""
+    """Today's champion and the best version so far, both judged today; {} before the first promotion.
+
+    One that takes other inputs or classes than today's is left out and noted: then a person has to decide.
+    """
     workspace, store = current.workspace, current.store
-    found, into = {}, workspace.work / "models"
-    holder = champion.fetch(store, workspace.name, "champion", into)
-    if holder:
-        found["champion"] = rescored(workspace, holder, current.run)
+    into = workspace.work / "models"
+    exports = {"champion": champion.fetch(store, workspace.name, "champion", into)}
     best = champion.best(store, workspace.name)
-    if best is not None:
-        folder = champion.fetch(store, workspace.name, best, into)
-        if folder:
-            found["best"] = rescored(workspace, folder, current.run)
+    exports["best"] = None if best is None else champion.fetch(store, workspace.name, best, into)
+    found = {}
+    for role, export in exports.items():
+        if export is None:
+            continue
+        misfit = _misfit(workspace, export)
+        if misfit:
+            current.incomparable = f"the {role} cannot be judged on today's data: {misfit}"
+        else:
+            found[role] = rescored(workspace, export, current.run, up_to_date=current.up_to_date)
     return found
+
+
+def _misfit(workspace: Workspace, export: Path) -> str:
+    """Why a model cannot take today's data, in words; "" if it can."""
+    theirs = json.loads((export / "export.json").read_text(encoding="utf-8"))
+    ours = json.loads((workspace.artifacts / "prepare" / "manifest.json").read_text(encoding="utf-8"))
+    for what in ("shape", "classes", "low", "high"):
+        if theirs[what] != ours[what]:
+            return f"its {what} differ, {theirs[what]} and {ours[what]}"
+    return ""
 
 
 def registered(current: Session) -> register.Registered:
@@ -149,7 +167,7 @@ def judge_student(current: Session) -> Verdict:
         evidence(workspace, "student"),
         evidence(workspace, "control"),
         references(current),
-        costs_of(workspace.artifacts / "export" / "student", workspace.costs("student")),
+        costs_of(workspace.artifacts / "export" / "student"),
     )
 
 
@@ -168,9 +186,15 @@ def settle(current: Session, candidate: register.Registered, result: Verdict) ->
         return Decision("unhealthy", f"the evaluation of {here} cannot be trusted; nothing was moved", record, [here])
     if result.verdict == "fail":
         return Decision("refused", f"{here} did not pass the gate; the champion stays", record, [here])
-    if result.verdict == "challenger":
+    gone = champion.withdrawn(store, name, candidate.sha256)
+    if gone is not None:
+        held = f"{name} version {version} (champion)"
+        back = f"this student is version {gone}, which a rollback withdrew; robustdistill promote {candidate.version}"
+        return Decision("unchanged", f"{held} stays: {back} brings it back", record, [held])
+    if result.verdict == "challenger" or current.incomparable:
         promote.challenger(store, name, candidate.version)
-        waits = f"{here} passed and waits as `challenger`: robustdistill promote {candidate.version}"
+        because = f" ({current.incomparable})" if current.incomparable else ""
+        waits = f"{here} passed and waits as `challenger`{because}: robustdistill promote {candidate.version}"
         return Decision("challenger", waits, record, [f"{here} (challenger)"])
     promoted = promote.promote(
         store, name, candidate.version, verdict=record, record=provenance(current), by=f"flow for {getpass.getuser()}",

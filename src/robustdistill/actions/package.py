@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +23,7 @@ from robustdistill.errors import BadInput, RobustDistillError, ServiceFailed
 EXPORT_FILES = ("model.onnx", "model.safetensors", "model.json", "export.json")
 SMOKE_FILE = "smoke.json"
 REQUIREMENTS = ("mlflow", "numpy", "onnx", "onnxruntime")
+WARM_CALLS, LATENCY_CALLS, LATENCY_SECONDS = 20, 200, 2.0  # calls before, calls timed at most, seconds at most
 TOLERANCE = 1e-4  # other processors and thread counts sum in another order
 
 Array = npt.NDArray[np.float32]
@@ -55,19 +57,39 @@ def example(record: Mapping[str, Any]) -> Array:
     return np.stack([ramp, ramp[::-1]]).reshape(2, *record["shape"])
 
 
-def logits(path: Path, x: Array) -> Array:
-    """What ONNX Runtime makes of x: [B, classes]. Raises ServiceFailed if it cannot run the file."""
+def _session(path: Path) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def logits(path: Path, x: Array) -> Array:
+    """What ONNX Runtime makes of x: [B, classes]. Raises ServiceFailed if it cannot run the file."""
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = _session(path)
         answer = session.run(None, {session.get_inputs()[0].name: x})[0]
     except Exception as error:  # ONNX Runtime has a dozen exception types without a common base
         raise ServiceFailed(f"ONNX Runtime cannot run the model: {str(error)[:200]}", where=str(path)) from error
     return np.asarray(answer, dtype=np.float32)
+
+
+def latency(export: Path) -> float:
+    """Median time, in ms, of ONNX Runtime's answer to one example on one thread of this machine, now."""
+    x = example(require_whole(export))[:1]
+    session = _session(export / "model.onnx")
+    feed, taken = {session.get_inputs()[0].name: x}, []
+    ends = time.perf_counter() + LATENCY_SECONDS
+    for number in range(WARM_CALLS + LATENCY_CALLS):
+        began = time.perf_counter()
+        session.run(None, feed)
+        if number >= WARM_CALLS:
+            taken.append(1e3 * (time.perf_counter() - began))
+        if taken and began > ends:
+            break
+    return float(np.median(taken))
 
 
 def write(export: Path, scorecard: Path, into: Path, *, model_id: str, run: str, location: str) -> Path:

@@ -41,7 +41,7 @@ def promote(
     """
     if verdict.get("verdict") not in PASSED:
         raise GateRefused(f"the gate said {verdict.get('verdict')!r}: this version is not promoted", where=name)
-    reconcile.reconcile(store, name, work)
+    reconcile.require_settled(store, name, work)
     registry = store.registry
     aliases = registry.aliases(name)
     candidate = registry.version(candidates(name), candidate_version)
@@ -78,7 +78,7 @@ def rollback(store: Store, name: str, version: int | None, *, by: str, why: str,
         if left is not None:
             intent.withdraw(store, left, intent.target(store, left), work)
     aliases = store.registry.aliases(name)
-    number = aliases.get(PREVIOUS) if version is None else version
+    number = _way_back(store, name, aliases) if version is None else version
     if number is None:
         raise BadInput(f"{name} has no earlier champion", where=name, fix="name a version: robustdistill rollback N")
     if number == aliases.get(CHAMPION):
@@ -88,6 +88,15 @@ def rollback(store: Store, name: str, version: int | None, *, by: str, why: str,
     intent.declare(store, plan, work)
     intent.complete(store, plan, number, work)
     return Promoted(number, plan.champion)
+
+
+def _way_back(store: Store, name: str, aliases: Mapping[str, int]) -> int | None:
+    """The version before the champion; if that was itself withdrawn, the newest that stands and is older."""
+    registry, previous = store.registry, aliases.get(PREVIOUS)
+    if previous is not None and registry.version(name, previous).tags.get(intent.STATE) == "confirmed":
+        return previous
+    standing = [item.number for item in registry.versions(name) if item.tags.get(intent.STATE) == "confirmed"]
+    return max((number for number in standing if number < aliases.get(CHAMPION, 0)), default=None)
 
 
 def challenger(store: Store, name: str, candidate_version: int) -> None:

@@ -5,8 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from robustdistill.actions import intent, owner
-from robustdistill.errors import BadInput
+from robustdistill.errors import BadInput, ServiceFailed
 from robustdistill.services.mlflow_store import Store
+
+
+def _under_way(found: intent.Intent, work: Path) -> bool:
+    """Whether its process may still run. One declared in this workspace does not: we hold the workspace's lock, and a
+    container that starts again has another host name."""
+    return not intent.path(work).exists() and found.owner != owner.here() and owner.alive(found.owner)
+
+
+def require_settled(store: Store, name: str, work: Path) -> None:
+    """As `reconcile`; raises ServiceFailed if another process is moving the aliases of NAME right now."""
+    done = reconcile(store, name, work)
+    found = intent.pending(store, name, work)
+    if found is not None and _under_way(found, work):
+        raise ServiceFailed(done[0], where=name, fix="wait until it has ended, then try again")
 
 
 def reconcile(store: Store, name: str, work: Path) -> list[str]:
@@ -19,7 +33,7 @@ def reconcile(store: Store, name: str, work: Path) -> list[str]:
     if found is None:
         intent.forget(work)
         return []
-    if found.owner != owner.here() and owner.alive(found.owner):
+    if _under_way(found, work):
         return [f"a {found.kind} of {name} by {found.by} is under way ({found.owner}): left alone"]
     number = intent.target(store, found)
     if number is None:

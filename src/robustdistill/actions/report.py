@@ -55,7 +55,7 @@ def summarise(
         ("predict", f"robustdistill --workspace {root} predict IMAGE..."),
     ]
     if not current.seconds:
-        sentence += "; nothing had changed, so nothing was retrained"
+        sentence += "; nothing was retrained" + (", for nothing had changed" if outcome == "unchanged" else "")
     return Summary(
         workspace=str(root),
         outcome=outcome,

@@ -31,13 +31,15 @@ def _key(workspace: Workspace, export: Path) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
 
-def rescored(workspace: Workspace, export: Path, run: str) -> Evidence:
+def rescored(workspace: Workspace, export: Path, run: str, *, up_to_date: bool) -> Evidence:
     """Evidence on `export` (a folder with model.onnx and export.json), judged today; cached by what it depends on.
+
+    up_to_date: the workspace's stages are, so that a scorecard of the same model among them is today's.
 
     Runs in a child process, so that a crash of the judge is an error here and its memory is given back. Raises what
     the judge raised as BadInput or ServiceFailed.
     """
-    for scored in sorted((workspace.artifacts / "export").glob("*")):
+    for scored in sorted((workspace.artifacts / "export").glob("*")) if up_to_date else ():
         card = workspace.artifacts / "score" / scored.name
         if (
             (scored / "export.json").exists()

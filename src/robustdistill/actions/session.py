@@ -32,6 +32,8 @@ class Session:
     changes: Mapping[str, Any] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     summary: Summary | None = None
+    up_to_date: bool = False  # all stages are: set by the flow that ran them
+    incomparable: str = ""  # why a reference could not be judged on today's data
 
     @property
     def store(self) -> Store:

@@ -71,8 +71,7 @@ def _check(workspace: Workspace, stage: catalog.Stage, revision: int) -> None:
 def _run(workspace: Workspace, stage: catalog.Stage, journal: Journal, *, debug: bool) -> None:
     params = workspace.params()
     specs.complete(config.dump(params), "params.yaml")  # before hours are spent, not when the student's turn comes
-    costs = workspace.costs(stage.name.partition("@")[2]) if "@" in stage.name else None
-    tools = _tools(journal, workspace.scratch(stage.name, input_key(workspace, stage, params)), costs, debug=debug)
+    tools = _tools(journal, workspace.scratch(stage.name, input_key(workspace, stage, params)), debug=debug)
     on = dataclasses.asdict(tools.compute)
     journal.write("note", message=", ".join(f"{key} {value}" for key, value in on.items()), **on)
     out = workspace.root / stage.out
@@ -82,14 +81,14 @@ def _run(workspace: Workspace, stage: catalog.Stage, journal: Journal, *, debug:
     importlib.import_module(stage.module).run(params, reads, out, tools)
 
 
-def _tools(journal: Journal, scratch: Path, costs: Path | None, *, debug: bool) -> Tools:
+def _tools(journal: Journal, scratch: Path, *, debug: bool) -> Tools:
     from robustdistill.engine import devices
     from robustdistill.stages.tools import Tools
 
     compute = devices.choose()
     devices.apply(compute)
     scratch.mkdir(parents=True, exist_ok=True)
-    return Tools(compute=compute, journal=journal, scratch=scratch, costs=costs, debug=debug)
+    return Tools(compute=compute, journal=journal, scratch=scratch, debug=debug)
 
 
 def judge(workspace: Workspace, export: Path, out: Path, *, debug: bool = False) -> dict[str, Any]:
@@ -110,7 +109,7 @@ def judge(workspace: Workspace, export: Path, out: Path, *, debug: bool = False)
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     key = _key(stage, params, {role: content_hash(path) for role, path in reads.items()})
-    tools = _tools(Journal(workspace.journal, "judge"), workspace.scratch("judge", key), None, debug=debug)
+    tools = _tools(Journal(workspace.journal, "judge"), workspace.scratch("judge", key), debug=debug)
     try:
         score.run(params, reads, part, tools)
         part.rename(out)
@@ -131,8 +130,16 @@ def input_key(workspace: Workspace, stage: catalog.Stage, params: config.Params)
 
 def _key(stage: catalog.Stage, params: config.Params, hashes: Mapping[str, str]) -> str:
     used = config.dump(params)
-    parts = {"revision": stage.revision, "params": {key: used[key] for key in stage.params}, "reads": dict(hashes)}
+    parts = {"revision": stage.revision, "params": {key: _at(used, key) for key in stage.params}, "reads": dict(hashes)}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _at(content: Mapping[str, Any], dotted: str) -> Any:
+    """The value of `student.model`."""
+    found: Any = content
+    for key in dotted.split("."):
+        found = found[key]
+    return found
 
 
 def content_hash(path: Path) -> str:

@@ -12,7 +12,7 @@ from robustdistill.workspace import Workspace
 TRACKED = ("params.yaml", "policy.yaml", "dvc.yaml", "dvc.lock", "data.dvc", "teacher.pin.json", ".gitignore")
 
 
-def version_data(workspace: Workspace, *, expected: str | None = None) -> str:
+def version_data(workspace: Workspace, *, expected: str | None = None, dry_run: bool = False) -> str:
     """Versions data/ if its content is not what data.dvc says; returns what changed as markdown, "" if nothing did.
 
     The digest is computed from the files themselves, because DVC trusts its cache. Raises BadInput if there is no data,
@@ -25,20 +25,16 @@ def version_data(workspace: Workspace, *, expected: str | None = None) -> str:
         dvc_cli.fetch_data(workspace.root)
         _require_unaltered(workspace, known)
     found = data.tree_digest(workspace.data)
-    changes = ""
-    if found != known:
-        prepared = workspace.artifacts / "prepare"
-        changes = data.report(
-            prepared if prepared.exists() else None, workspace.data, workspace.params().data
-        ).markdown()
-        dvc_cli.add_data(workspace.root)
     if expected and found != expected:
-        raise BadInput(
-            f"data/ has the digest {found}, asked for was {expected}",
-            where=str(workspace.data),
-            fix="dvc checkout data.dvc",
-        )
-    return changes
+        cause = f"data/ has the digest {found}, asked for was {expected}"
+        raise BadInput(cause, where=str(workspace.data), fix="dvc checkout data.dvc")
+    if found == known:
+        return ""
+    prepared = workspace.artifacts / "prepare"
+    changes = data.report(prepared if prepared.exists() else None, workspace.data, workspace.params().data)
+    if not dry_run:
+        dvc_cli.add_data(workspace.root)
+    return changes.markdown()
 
 
 def _require_unaltered(workspace: Workspace, known: str) -> None:

@@ -27,10 +27,12 @@ def predict(settings: Settings, images: tuple[Path, ...], model: Path | None, re
       robustdistill predict --model demo/artifacts/export/student three.png
     """
     from robustdistill.actions import serving
+    from robustdistill.inputs.text import shown
 
     folder = model or serving.champion_folder(settings.workspace())
     found = serving.predict(folder, images, resize=resize)
-    settings.answer(found, "\n".join(f"{row['image']}\t{row['class']}\t{row['probability']:.3f}" for row in found))
+    rows = [(shown(row["image"]), shown(row["class"]), f"{row['probability']:.3f}") for row in found]
+    settings.answer(found, "\n".join("\t".join(row) for row in rows))
 
 
 @root.command()

@@ -87,7 +87,8 @@ def root(context: click.Context) -> None:
       robustdistill --workspace demo status                   where it stands
       robustdistill --workspace demo predict IMAGE.png        ask the champion
 
-    Exit codes: 0 done, 1 refused by the gate, 2 bad input, 3 the evaluation cannot be trusted, 4 a service failed.
+    Exit codes: 0 done, 1 refused by the gate, 2 bad input, 3 the evaluation cannot be trusted, 4 a service failed,
+    70 a fault of ours.
     """
     import os
 

@@ -33,6 +33,17 @@ def write_npy(path: Path, array: NDArray[Any]) -> None:
     _atomically(path, save)
 
 
+def new_memmap(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
+    """A new uint8 array in a file, with its room on the disk reserved: else a full disk would be a bus error later.
+
+    Raises OSError (no space left) before anything is written.
+    """
+    array = np.lib.format.open_memmap(path, "w+", np.uint8, shape, version=(1, 0))
+    with path.open("r+b") as stream:
+        os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    return array
+
+
 def _atomically(path: Path, write: Callable[[Path], object]) -> None:
     temporary = path.with_name(f".{path.name}.new")
     try:

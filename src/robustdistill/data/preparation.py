@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from robustdistill.config import Data
 from robustdistill.data import splits
-from robustdistill.data.files import write_npy
+from robustdistill.data.files import new_memmap, write_npy
 from robustdistill.data.prepared import SPLITS, Manifest, SplitName
 from robustdistill.data.raw import Raw, read_raw
 from robustdistill.errors import BadInput
@@ -64,7 +64,7 @@ def _decoded(
             if edge:
                 image = resized(image, edge, edge)
             if pixels is None:
-                pixels = np.lib.format.open_memmap(path, "w+", np.uint8, (len(raw), *image.shape))
+                pixels = new_memmap(path, (len(raw), *image.shape))
             _check_shape(image, pixels, raw, i)
             pixels[i] = image
             keys += splits.content_key(image)
@@ -126,7 +126,7 @@ def _write(
     positions: NDArray[np.int64],
 ) -> None:
     shape = (len(positions), *pixels.shape[1:])
-    x = np.lib.format.open_memmap(out / f"{name}_x.npy", "w+", np.uint8, shape, version=(1, 0))
+    x = new_memmap(out / f"{name}_x.npy", shape)
     for start in range(0, len(positions), CHUNK):
         x[start : start + CHUNK] = pixels[positions[start : start + CHUNK]]
     x.flush()

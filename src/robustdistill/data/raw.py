@@ -46,8 +46,16 @@ def entries(folder: Path, root: Path) -> list[Path]:
         raise BadInput(f"the folder cannot be read: {error.strerror}", where=shown(folder)) from error
     paths = [folder / name for name in names if name not in LITTER]
     for path in paths:
+        _check_name(path)
         _check_entry(path, root)
     return paths
+
+
+def _check_name(path: Path) -> None:
+    try:
+        path.name.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise BadInput("the name is not UTF-8, which DVC needs", where=shown(path), fix="rename it") from error
 
 
 def _check_entry(path: Path, root: Path) -> None:

@@ -10,7 +10,7 @@ from robustdistill.attacks import Attack
 from robustdistill.config import Judge, Params, dump
 from robustdistill.data.prepared import Prepared
 from robustdistill.errors import BadInput
-from robustdistill.judge import autoattack, latency, scorecard
+from robustdistill.judge import autoattack, scorecard
 from robustdistill.judge.curve import curve
 from robustdistill.judge.health import checks
 from robustdistill.judge.resume import Pieces
@@ -47,8 +47,6 @@ def judge(export: Path, prepared: Path, adversaries: Path | None, out: Path, par
     card = scorecard.card(trial, found, checks(trial, found), data.manifest.classes)
     out.mkdir(parents=True, exist_ok=True)
     scorecard.write(out, trial, card)
-    if tools.costs is not None:
-        latency.write(tools.costs, subject, sample.x[:1], export)
 
 
 def _trial(subject: Subject, sample: Sample, threat: ThreatModel, params: Params, tools: Tools) -> Trial:

@@ -95,7 +95,7 @@ class Predictor:
             return
         fix = "give images of that size"
         if len(shape) == len(self.shape) == 3 and shape[0] == self.shape[0]:
-            fix += ", or ask for resizing"
+            fix += ", or resize it (--resize)"
         raise BadInput(f"the image is {_size(shape)}, the model takes {_size(self.shape)}", where=where, fix=fix)
 
 

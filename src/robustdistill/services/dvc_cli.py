@@ -106,8 +106,22 @@ def status(root: Path) -> dict[str, list[Any]]:
     return dict(found)
 
 
+def _require_pipeline(root: Path) -> None:
+    """Raises BadInput unless dvc.yaml has every stage: to DVC a stage that is not there has not changed."""
+    path = root / "dvc.yaml"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        lacking = {name.partition("@")[0] for name in catalog.STAGES} - set(content["stages"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise errors.BadInput("not a pipeline", where=str(path), fix="robustdistill upgrade writes it anew") from error
+    if lacking:
+        fix = "robustdistill upgrade writes it anew"
+        raise errors.BadInput(f"the pipeline lacks {', '.join(sorted(lacking))}", where=str(path), fix=fix)
+
+
 def changed(root: Path) -> list[str]:
     """The stages that have to run, in order: those that changed and all that read from them."""
+    _require_pipeline(root)
     return catalog.with_descendants(name for name in status(root) if name in catalog.STAGES)
 
 

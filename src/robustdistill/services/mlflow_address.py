@@ -83,7 +83,7 @@ class Address:
 
     @property
     def shown(self) -> str:
-        return re.sub(r"//[^/@]*@", "//***@", self.uri).partition("?")[0]
+        return re.sub(r"//.*@", "//***@", self.uri).partition("?")[0]
 
     def redact(self, text: str) -> str:
         """`text` without the URI's user and password, nor those of the environment."""

@@ -58,7 +58,7 @@ _ORDER = (
     _export("teacher"),
     _score("initial"),
     _score("teacher"),
-    _stage("control", _results("prepare"), "seed threat student control"),
+    _stage("control", _results("prepare"), "seed threat student.model student.training control"),
     _stage("student", _results("prepare", "teacher"), "seed threat student"),
     _export("control"),
     _export("student"),

@@ -11,7 +11,7 @@ from robustdistill.journal import Journal
 
 @dataclass(frozen=True)
 class Tools:
-    """scratch: of this stage and exactly these inputs; survives a crash. costs: untracked file for measured seconds.
+    """scratch: of this stage and exactly these inputs; survives a crash.
 
     debug: slow checks on, such as where a number first stopped being finite.
     """
@@ -19,5 +19,4 @@ class Tools:
     compute: Compute
     journal: Journal
     scratch: Path
-    costs: Path | None = None
     debug: bool = False
