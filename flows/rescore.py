@@ -20,15 +20,26 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from robustdistill.actions import by_hand, report
+from robustdistill.actions import by_hand, chain, report, version
 from robustdistill.actions.session import Session, session
 from robustdistill.actions.summary import Summary
+from robustdistill.services import dvc_cli
 from robustdistill.workspace import Workspace
 
 HELPS = {
     "workspace": "folder made by `robustdistill init`",
     "reason": "why it runs, shown with the run in MLflow and Prefect",
 }
+
+
+@task(cache_policy=NO_CACHE, name="prepare today's data")
+def prepare_data(current: Session) -> list[str]:
+    """Brings what the judge reads up to date with data/; returns the stages that ran."""
+    version.version_data(current.workspace)
+    todo = [name for name in dvc_cli.changed(current.workspace.root) if name in chain.JUDGED_ON]
+    for name in todo:
+        chain.run_stage(current.workspace, name, current.run)
+    return todo
 
 
 @task(cache_policy=NO_CACHE, name="judge the champion")
@@ -46,6 +57,7 @@ def rescore(workspace: str = ".", reason: str = "by hand") -> State[dict[str, An
     """Judge the champion again under today's data, threat model and policy."""
     here = Workspace.find(Path(workspace))
     with session(here, str(flow_run.get_id()), name=f"rescore {flow_run.get_name()}", reason=reason) as current:
+        prepare_data(current)
         summary = current.conclude(judge_champion(current))
     return Completed(name="Completed" if summary.exit_code == 0 else summary.outcome.title(), data=summary.to_json())
 

@@ -10,6 +10,7 @@ from robustdistill.stages.catalog import with_descendants
 from robustdistill.workspace import Workspace
 
 PAID_FOR_LAST = ("student", "control")  # they and what reads them wait until the teacher has qualified
+JUDGED_ON = ("prepare", "initial", "adversaries")  # what any model is judged with
 
 
 def stages_at_once() -> int:
