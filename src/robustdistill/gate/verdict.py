@@ -158,10 +158,12 @@ def _cost(name: str, demand: float | None, value: float | None) -> Rule:
     if demand is None:
         return Rule(name, "not_applicable", f"the policy sets no limit on {unit}", value)
     if value is None or not math.isfinite(value):
-        return Rule(name, "fail", f"{unit} were not measured; the limit is {demand:,.6g}", None, demand)
+        return Rule(name, "fail", f"{unit} were not measured; the limit is {_amount(demand)}", None, demand)
     holds = value <= demand
     relation = "within" if holds else "over"
-    return Rule(name, _status(holds), f"{value:,.6g} {unit}, {relation} the limit of {demand:,.6g}", value, demand)
+    return Rule(
+        name, _status(holds), f"{_amount(value)} {unit}, {relation} the limit of {_amount(demand)}", value, demand
+    )
 
 
 def _measured(name: str, costs: Mapping[str, float], candidate: Evidence) -> float | None:
@@ -255,6 +257,10 @@ def _waive(policy: Policy, rules: Sequence[Rule]) -> list[Rule]:
 
 def _status(holds: bool) -> Status:
     return "pass" if holds else "fail"
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _pct(share: float) -> str:
