@@ -68,8 +68,10 @@ def _is_orphan(process: psutil.Process) -> bool:
 
 def _mute_console() -> None:
     """Prefect's log goes to its pages alone; the terminal has our progress, and an error is said once, by us."""
-    from prefect.logging.handlers import PrefectConsoleHandler
+    import prefect.main  # noqa: F401  sets its handlers up
 
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, PrefectConsoleHandler):
-            handler.setLevel(logging.CRITICAL + 1)  # for good: the embedded server says goodbye at exit
+    names = [name for name in logging.root.manager.loggerDict if name.startswith("prefect")]
+    for logger in (logging.getLogger(), *map(logging.getLogger, names)):
+        for handler in logger.handlers:
+            if isinstance(handler, logging.StreamHandler):
+                handler.setLevel(logging.CRITICAL + 1)  # for good: the embedded server says goodbye at exit
