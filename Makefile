@@ -4,10 +4,11 @@ RECIPE ?= digits
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+WORKSPACE ?= $(DEMO)
 DEMO   := .demo/$(RECIPE)
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help install demo ui lint types test test-all lock clean
+.PHONY: help install demo ui stack lint types test test-all lock clean
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
@@ -27,6 +28,9 @@ demo: $(STAMP) ## data -> teacher -> student -> verdict -> registry (RECIPE=fash
 
 ui: $(STAMP) ## MLflow and Prefect on the demo's stores, until Ctrl-C
 	@$(BIN)/robustdistill --workspace $(DEMO) ui
+
+stack: $(STAMP) ## MLflow, Prefect and a worker on this machine (WORKSPACE=DIR), until Ctrl-C
+	@ROBUSTDISTILL_WORKSPACE=$(WORKSPACE) infra/stack.sh
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

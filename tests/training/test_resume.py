@@ -106,7 +106,7 @@ def test_died_anywhere_and_bit_equal(
 ) -> None:
     interrupted(demanding(optimizer), bench, monkeypatch, at)
     resumed = fit(demanding(optimizer), bench)
-    assert [event["message"] for event in bench.events("note")] == [f"goes on at step {at} of {4 * STEPS}"]
+    assert [event["message"] for event in bench.events("resumed")] == [f"goes on at step {at} of {4 * STEPS}"]
     whole = fit(demanding(optimizer), dataclasses.replace(bench, scratch=tmp_path / "whole"))
     assert kept(resumed, tmp_path) == kept(whole, tmp_path)
 
@@ -120,7 +120,7 @@ def test_the_plan_of_the_checkpoint_goes_on(
     fit(job(), other)
     try:
         assert torch.get_num_threads() == 1
-        assert [event["message"] for event in bench.events("note")] == ["goes on at step 4 of 12"]
+        assert [event["message"] for event in bench.events("resumed")] == ["goes on at step 4 of 12"]
     finally:
         torch.set_num_threads(before)
 

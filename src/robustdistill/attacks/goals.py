@@ -36,16 +36,6 @@ def kl_from_reference(logits: Tensor, batch: Batch) -> Tensor:
     return kl(reference, logits)
 
 
-def kl_to_teacher(teacher_logits: Tensor, temperature: float = 1.0) -> Goal:
-    """T² · KL(softmax(teacher / T) ‖ softmax(z / T)) for one batch, aligned with it row by row."""
-    fixed = teacher_logits.detach()
-
-    def goal(logits: Tensor, batch: Batch) -> Tensor:
-        return kl(fixed, logits, temperature)
-
-    return goal
-
-
 GOALS: dict[str, Goal] = {"ce": cross_entropy, "margin": margin, "kl": kl_from_reference}
 
 

@@ -9,6 +9,7 @@ import click
 
 from robustdistill.cli.root import Settings, pass_settings, root
 
+OPENING = "opening the registry (some seconds) ..."
 EXISTING = click.Path(path_type=Path, exists=True)
 
 
@@ -29,6 +30,8 @@ def predict(settings: Settings, images: tuple[Path, ...], model: Path | None, re
     from robustdistill.actions import serving
     from robustdistill.inputs.text import shown
 
+    if model is None:
+        settings.say(OPENING)
     folder = model or serving.champion_folder(settings.workspace())
     found = serving.predict(folder, images, resize=resize)
     rows = [(shown(row["image"]), shown(row["class"]), f"{row['probability']:.3f}") for row in found]
@@ -44,6 +47,7 @@ def versions(settings: Settings) -> None:
     """
     from robustdistill.actions import serving
 
+    settings.say(OPENING)
     found = serving.versions(settings.workspace())
     lines = [f"{row['name']}\t{row['version']}\t{row['aliases'] or '-'}\t{row['sha256'][:12]}" for row in found]
     settings.answer(found, "\n".join(lines) or "nothing is registered yet: run the flow")

@@ -66,7 +66,7 @@ def require_device(device: str) -> str:
     try:
         kind = torch.device(device).type
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise BadInput(
             f"device {device!r} cannot be used here: {reason}", where=DEVICE_VARIABLE, fix="unset it, or say cpu"

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
-from scipy.stats import beta, binom
+from scipy.stats import binom
 
 
 class Interval(NamedTuple):
@@ -40,15 +40,6 @@ def wilson(successes: float, n: int, confidence: float = 0.95) -> Interval:
     # At the ends the bound is exactly 0 or 1; rounding must not leave it at 1e-17.
     lower = 0.0 if successes == 0 else max(0.0, centre - half)
     return Interval(lower, 1.0 if successes == n else min(1.0, centre + half))
-
-
-def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> Interval:
-    """Exact interval of one proportion from beta quantiles (Clopper & Pearson 1934): covers at least `confidence`."""
-    _check(successes, n)
-    tail = (1 - confidence) / 2
-    lower = 0.0 if successes == 0 else float(beta.ppf(tail, successes, n - successes + 1))
-    upper = 1.0 if successes == n else float(beta.ppf(1 - tail, successes + 1, n - successes))
-    return Interval(lower, upper)
 
 
 def tango(b: float, c: float, n: int, confidence: float = 0.95) -> Interval:

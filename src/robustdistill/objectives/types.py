@@ -9,6 +9,7 @@ concatenation would normalise each with the other's statistics: another method.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar, NamedTuple
@@ -78,7 +79,7 @@ class Step:
     draws: Draws
 
 
-class Objective(nn.Module):
+class Objective(nn.Module, ABC):
     """Base. A subclass sets the class attributes, documents its Config and writes the equation in `forward`."""
 
     name: ClassVar[str]
@@ -98,9 +99,9 @@ class Objective(nn.Module):
         """Models that are trained jointly with the student (peers, guides); none here."""
         return []
 
+    @abstractmethod
     def forward(self, step: Step) -> Parts:
         """The loss of one step; see the subclass."""
-        raise NotImplementedError
 
     def adversary(self, step: Step, reference: Tensor | None = None) -> Tensor:
         """x' [B, *shape]: the inner maximisation, begun at batch.context["start"] if that is there.

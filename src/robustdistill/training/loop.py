@@ -104,7 +104,7 @@ class _Loop:
         saved = self.checkpoints.read()
         if saved is not None:
             self._restore(saved)
-            self.journal.write("note", message=f"goes on at step {self.step} of {self.total}")
+            self.journal.write("resumed", message=f"goes on at step {self.step} of {self.total}")
         for epoch in range(self.step // self.steps, self.job.training.epochs):
             self._epoch(epoch)
             self._close(epoch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +16,7 @@ from robustdistill.data.arrays import CLASSES, PAIRS
 from robustdistill.data.files import write_json, write_npy
 
 
-class Source:
+class Source(ABC):
     """Base of the sources. `config` holds what the user gave; write(folder) fills an empty folder with raw data."""
 
     name: ClassVar[str]
@@ -26,9 +27,9 @@ class Source:
     def __init__(self, config: Any) -> None:
         self.config = config
 
+    @abstractmethod
     def write(self, folder: Path) -> None:
         """Raises BadInput if the data cannot be had, with what to do about it."""
-        raise NotImplementedError
 
 
 def write_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]], classes: list[str]) -> None:

@@ -1,0 +1,19 @@
+#!/bin/sh
+# Waits for both servers, deploys prefect.yaml, and works. Started by infra/Procfile.
+set -eu
+python - "$MLFLOW_TRACKING_URI/health" "$PREFECT_API_URL/health" <<'PYTHON'
+import sys, time, urllib.request
+
+for address in sys.argv[1:]:
+    for attempt in range(240):
+        try:
+            urllib.request.urlopen(address, timeout=2).close()
+            break
+        except OSError:
+            time.sleep(0.5)
+    else:
+        sys.exit(f"no answer from {address}")
+PYTHON
+prefect --no-prompt work-pool create local --type process --overwrite
+prefect --no-prompt deploy --all
+exec prefect worker start --pool local
