@@ -77,7 +77,7 @@ def test_killed_twice_and_bit_equal(tmp_path: Path) -> None:
     second = kill_at(start(tmp_path), bench.scratch, 14)
     assert 6 <= first < second < 4 * STEPS
     resumed = fit(demanding(), bench)
-    assert len(bench.events("note")) == 2
+    assert len(bench.events("resumed")) == 2
     whole = fit(demanding(), dataclasses.replace(bench, scratch=tmp_path / "whole"))
     assert kept(resumed, tmp_path) == kept(whole, tmp_path)
 
@@ -153,7 +153,7 @@ def test_a_checkpoint_that_is_no_use_only_costs_time(
         state.unlink()
     lr = 0.05 if harm == "another job" else 0.1
     resumed = fit(job(lr=lr), bench)
-    assert not bench.events("note")
+    assert not bench.events("resumed")
     fresh = fit(job(lr=lr), dataclasses.replace(bench, scratch=bench.scratch / "fresh"))
     assert resumed.history == fresh.history
 
