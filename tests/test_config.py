@@ -67,6 +67,24 @@ def test_a_file_that_is_no_mapping_is_refused(path: Path, text: str) -> None:
         config.load(config.Params, path)
 
 
+def test_a_key_given_twice_is_refused(path: Path) -> None:
+    path.write_text(path.read_text() + "seed: 1\n")
+    with pytest.raises(BadInput, match="'seed' is given twice"):
+        config.load(config.Params, path)
+
+
+def test_a_bottomless_file_is_refused(path: Path) -> None:
+    path.write_text("[" * 5000)
+    with pytest.raises(BadInput):
+        config.load(config.Params, path)
+
+
+def test_an_eps_beyond_the_input_is_refused() -> None:
+    with pytest.raises(BadInput, match="larger than the whole range"):
+        config.Threat(norm="linf", eps=8.0).model(0.0, 1.0)
+    assert config.Threat(norm="l2", eps=8.0).model(0.0, 1.0).eps == 8.0
+
+
 def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(BadInput) as caught:
         config.load(config.Params, tmp_path / "params.yaml")

@@ -4,7 +4,7 @@ import pytest
 
 from robustdistill.actions import champion
 from robustdistill.actions.package import EXPORT_FILES
-from robustdistill.actions.promote import promote
+from robustdistill.actions.promote import promote, rollback
 from robustdistill.errors import BadInput, ServiceFailed
 from robustdistill.services.mlflow_registry import Registry
 
@@ -63,3 +63,12 @@ def test_best_does_not_compare_across_threat_models(store, work, registered):
         promoted(store, work, registered(scale, robust=robust))
     store.registry.tag("toy", 1, {"robustdistill.threat": "linf 0.001"})
     assert champion.best(store, "toy") == 2
+
+
+def test_best_and_the_way_back_pass_over_what_was_withdrawn(store, work, registered):
+    for scale, robust in ((1.0, 0.5), (2.0, 0.6), (3.0, 0.9)):
+        promoted(store, work, registered(scale, robust=robust))
+    rollback(store, "toy", None, by="me", why="complaints", work=work)
+    assert champion.best(store, "toy") == 2
+    assert rollback(store, "toy", None, by="me", why="more complaints", work=work).version == 1  # not 3 again
+    assert [version.number for version in champion.confirmed(store, "toy")] == [1]

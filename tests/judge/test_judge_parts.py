@@ -39,6 +39,8 @@ def test_a_sample_depends_on_content_only_and_stays_as_data_grow() -> None:
     assert 35 <= len(kept) < 50
     assert small.digest() not in (grown.digest(), draw(split_of(ids), 50, seed=4).digest())
     assert len(draw(split_of(ids), 10**6, seed=3)) == len(ids)
+    twice = draw(split_of(np.concatenate([ids, ids[:7]])), 10**6, seed=3)  # an official test set may do that
+    assert len(twice) == len(ids) == len(np.unique(twice.ids))
 
 
 def test_macro_figures_are_those_of_scikit_learn() -> None:

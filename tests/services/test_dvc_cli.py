@@ -81,6 +81,15 @@ def root(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (repository / "what").unlink(missing_ok=True)
 
 
+def test_a_pipeline_that_lacks_stages_is_not_up_to_date(tmp_path: Path) -> None:
+    for content, words in ((None, "not a pipeline"), ("stages: {prepare: {}}", "lacks adversaries"), ("[", "not a")):
+        if content is not None:
+            (tmp_path / "dvc.yaml").write_text(content)
+        with pytest.raises(BadInput, match=words) as caught:
+            dvc_cli.changed(tmp_path)
+        assert "robustdistill upgrade" in caught.value.fix
+
+
 def test_two_stages_at_once_both_enter_the_lock_file(root: Path) -> None:
     assert dvc_cli.changed(root)[:2] == ["prepare", "initial"]  # and so on: what reads a changed stage runs too
     dvc_cli.repro(root, "prepare")

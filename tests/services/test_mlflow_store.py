@@ -211,3 +211,14 @@ def test_nothing_of_mlflow_is_imported_before_it_is_opened():
     code = f"import sys, {modules}; print('mlflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path.cwd())
     assert done.stdout.strip() == "False", done.stderr
+
+
+@pytest.mark.parametrize("password", ["pass-word@more", "pass/word", "a@b/c@d"])
+def test_an_odd_password_is_not_shown_either(password):
+    assert Address(f"postgresql://me:{password}@host/db").shown == "postgresql://***@host/db"
+
+
+def test_an_address_that_cannot_be_read_is_refused_without_its_password(tmp_path):
+    with pytest.raises(BadInput, match="not an address") as caught:
+        Address.find("postgresql://me:pass/word@h/db", tmp_path)
+    assert "pass/word" not in str(caught.value)

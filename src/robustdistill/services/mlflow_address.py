@@ -63,6 +63,11 @@ class Address:
     def find(cls, uri: str | None, work: Path) -> Address:
         """`uri`, else MLFLOW_TRACKING_URI, else a database of the workspace's own. Raises BadInput for file stores."""
         address = cls(uri or os.environ.get(VARIABLE) or f"sqlite:///{work.resolve() / 'mlflow.db'}")
+        try:
+            _ = urlsplit(address.uri).port
+        except ValueError as error:  # its text holds what stands before the port: perhaps a password
+            fix = "write / @ : ? # in a user's name or password as %2F %40 %3A %3F %23"
+            raise BadInput("not an address", where=f"{VARIABLE}={address.shown}", fix=fix) from error
         if address.scheme not in (*PORTS, "sqlite"):
             raise BadInput(
                 "MLflow's registry needs a database or a server",

@@ -1,0 +1,74 @@
+"""What is done about a verdict: a rollback stands, and what cannot be compared waits for a person."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from robustdistill.actions import champion, decide
+from robustdistill.actions.promote import promote, rollback
+from robustdistill.actions.register import Registered
+from robustdistill.actions.report import verdict_markdown
+from robustdistill.gate.verdict import Verdict
+
+PASS = Verdict("pass", "0" * 64, [], None, {})
+
+
+@dataclass
+class Workspace:
+    work: Path
+    name: str = "toy"
+
+
+@dataclass
+class Session:
+    """As much of a session as `settle` uses."""
+
+    workspace: Workspace
+    store: Any
+    incomparable: str = ""
+
+
+@pytest.fixture
+def current(store, work, registered, monkeypatch):
+    """Two versions promoted, the second is champion."""
+    for scale in (1.0, 2.0):
+        promote(store, "toy", registered(scale), verdict={"verdict": "pass"}, record={}, by="me", work=work)
+    monkeypatch.setattr(decide, "provenance", lambda current: {})
+    return Session(Workspace(work), store)
+
+
+def candidate(current, number):
+    sha = current.store.registry.version("toy-candidates", number).tags["robustdistill.sha256"]
+    return Registered("toy-candidates", number, False, sha)
+
+
+def test_a_nightly_run_does_not_undo_a_rollback(current):
+    rollback(current.store, "toy", None, by="me", why="complaints since noon", work=current.workspace.work)
+    done = decide.settle(current, candidate(current, 2), PASS)
+    assert done.outcome == "unchanged" and "a rollback withdrew" in done.sentence
+    assert champion.current(current.store, "toy")[0] == 1
+
+
+def test_what_passed_without_a_comparison_waits_for_a_person(current, registered):
+    new = registered(3.0)
+    current.incomparable = "the champion cannot be judged on today's data: its shape differ"
+    done = decide.settle(current, candidate(current, new), PASS)
+    assert done.outcome == "challenger" and "its shape differ" in done.sentence
+    assert champion.current(current.store, "toy")[0] == 2
+    assert current.store.registry.aliases("toy-candidates")["challenger"] == new
+
+
+@pytest.mark.parametrize(("verdict", "outcome"), [("fail", "refused"), ("unhealthy", "unhealthy")])
+def test_what_did_not_pass_moves_nothing(current, registered, verdict, outcome):
+    done = decide.settle(current, candidate(current, registered(3.0)), Verdict(verdict, "0" * 64, [], None, {}))
+    assert done.outcome == outcome
+    assert champion.current(current.store, "toy")[0] == 2
+
+
+def test_a_verdict_reads_as_a_table():
+    rule = {"rule": "robust", "status": "fail", "sentence": "below the floor"}
+    assert "| ✘ | robust | below the floor |" in verdict_markdown({"verdict": "fail", "rules": [rule], "gain": None})

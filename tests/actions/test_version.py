@@ -1,0 +1,56 @@
+"""Data as a versioned step: a dry run and a refused digest write nothing, altered copies are refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from robustdistill.actions import init, version
+from robustdistill.errors import BadInput
+from robustdistill.services import dvc_cli
+from robustdistill.workspace import Workspace
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return init.init(tmp_path_factory.mktemp("version") / "digits", "digits")
+
+
+@pytest.fixture
+def edited(made: Workspace) -> Workspace:
+    """One more pixel is black."""
+    path = made.data / "train_x.npy"
+    pixels = np.load(path)
+    pixels[0, 0, 0, 0] ^= 1
+    np.save(path, pixels)
+    return made
+
+
+def test_unchanged_data_are_no_news(made: Workspace) -> None:
+    assert version.version_data(made) == ""
+
+
+def test_looking_writes_nothing_and_a_real_run_versions(edited: Workspace) -> None:
+    before = (edited.root / "data.dvc").read_bytes()
+    assert "| class |" in version.version_data(edited, dry_run=True)
+    with pytest.raises(BadInput, match="asked for was"):
+        version.version_data(edited, expected="0" * 32 + ".dir")
+    assert (edited.root / "data.dvc").read_bytes() == before
+    assert "| class |" in version.version_data(edited)
+    assert (edited.root / "data.dvc").read_bytes() != before
+
+
+def test_an_altered_copy_in_the_cache_is_refused(edited: Workspace) -> None:
+    dvc_cli.add_data(edited.root)
+    for path in edited.data.iterdir():
+        path.unlink()
+    edited.data.rmdir()
+    largest = max((edited.root / ".dvc" / "cache").rglob("*"), key=lambda path: path.stat().st_size * path.is_file())
+    largest.chmod(0o644)
+    largest.write_bytes(largest.read_bytes()[:-1] + b"\x7f")
+    largest.chmod(0o444)
+    with pytest.raises(BadInput, match="altered"):
+        version.version_data(edited)
+    assert not edited.data.exists()
