@@ -27,7 +27,7 @@ class ARD(Objective):
         )
 
     def forward(self, step: Step) -> Parts:
-        target = self.teacher_of(step).logits(step.batch.x) / self.config.teacher_temperature
+        target = self.clean_target(step)
         x_adv = self.adversary(step)
         clean = step.student(step.batch.x) if self.config.ce_weight > 0 else None
         adversarial = step.student(x_adv)

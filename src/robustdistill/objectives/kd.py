@@ -20,7 +20,7 @@ class KD(Objective):
         temperature: float = Field(default=1.0, gt=0, description="of both softmaxes; the paper tries 1 to 20")
 
     def forward(self, step: Step) -> Parts:
-        target = self.teacher_of(step).logits(step.batch.x) / self.config.teacher_temperature
+        target = self.clean_target(step)
         logits = step.student(step.batch.x)
         ce = F.cross_entropy(logits, step.batch.y, reduction="none")
         divergence = kl(target, logits, self.config.temperature)

@@ -28,7 +28,7 @@ class LogitL1(Objective):
         self.adversarial = config.adversarial
 
     def forward(self, step: Step) -> Parts:
-        target = self.teacher_of(step).logits(step.batch.x) / self.config.teacher_temperature
+        target = self.clean_target(step)
         x_adv = self.adversary(step) if self.adversarial else None
         logits = step.student(step.batch.x if x_adv is None else x_adv)
         ce = F.cross_entropy(logits, step.batch.y, reduction="none")

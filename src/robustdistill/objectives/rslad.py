@@ -33,7 +33,7 @@ class RSLAD(Objective):
 
     def forward(self, step: Step) -> Parts:
         share = self.config.adversarial_share
-        target = self.teacher_of(step).logits(step.batch.x) / self.config.teacher_temperature
+        target = self.clean_target(step)
         x_adv = self.adversary(step, reference=target)
         clean = step.student(step.batch.x) if share < 1 else None
         adversarial = step.student(x_adv)

@@ -69,7 +69,8 @@ class Teacher:
 @dataclass(frozen=True)
 class Step:
     """All that a training step knows. target: the student as the attack sees it (None: the student itself).
-    threat: today's, its eps may be warming up. draws: at today's epoch."""
+    threat: today's, its eps may be warming up. draws: at today's epoch. progress: share of the training done, [0, 1).
+    clean_teacher: an undefended model, for methods with two. x_adv: a known answer of the inner attack."""
 
     student: nn.Module
     target: Target | None
@@ -77,6 +78,9 @@ class Step:
     batch: Batch
     threat: ThreatModel
     draws: Draws
+    progress: float = 0.0
+    clean_teacher: Teacher | None = None
+    x_adv: Tensor | None = None
 
 
 class Objective(nn.Module, ABC):
@@ -108,6 +112,8 @@ class Objective(nn.Module, ABC):
 
         reference: logits [B, C], without a graph, that the goal "kl" moves away from.
         """
+        if step.x_adv is not None:
+            return step.x_adv
         if self.attack is None:
             raise ValueError(f"objective {self.name!r} has no attack")
         batch = step.batch if reference is None else step.batch.with_context(reference=reference)
@@ -119,6 +125,15 @@ class Objective(nn.Module, ABC):
         if step.teacher is None:
             raise BadInput(f"objective {self.name!r} needs a teacher", fix="choose ce, pgd_at or trades without one")
         return step.teacher
+
+    def clean_target(self, step: Step) -> Tensor:
+        """T(x) as the options of `Distilled` shape it: logits [B, C], without a graph."""
+        return self.shaped(self.teacher_of(step).logits(step.batch.x), step.batch.y)
+
+    def shaped(self, logits: Tensor, y: Tensor) -> Tensor:
+        """A teacher's logits [B, C] as the target of a divergence."""
+        shaped: Tensor = logits / self.config.teacher_temperature
+        return shaped
 
 
 class Adversarial(Strict):

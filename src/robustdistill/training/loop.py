@@ -134,7 +134,8 @@ class _Loop:
         draws = self.draws.at(epoch)
         batch = self._batch(positions, draws)
         with self.compute.autocast():
-            parts = self.objective(Step(self.model, self.twin, self.job.teacher, batch, threat, draws))
+            progress = self.step / self.total
+            parts = self.objective(Step(self.model, self.twin, self.job.teacher, batch, threat, draws, progress))
         loss = parts.loss.mean()
         self._add(parts, float(loss.detach()))
         self._require_finite("gradient", self.optimizer.backward(loss))
