@@ -14,6 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
+from robustdistill.actions.package import HASHED
 from robustdistill.services.mlflow_store import Store
 
 SHAPE, CLASSES = (1, 2, 3), ["cat", "dog", "eel"]
@@ -71,10 +72,8 @@ def make_student(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
             folder.mkdir()
         onnx.save_model(linear(scale), str(export / "model.onnx"))
         save_file({"scale": np.full(3, scale, np.float32)}, str(export / "model.safetensors"))
-        sha = {
-            kind: hashlib.sha256((export / f"model.{kind}").read_bytes()).hexdigest()
-            for kind in ("onnx", "safetensors")
-        }
+        np.save(export / "trained_on.npy", np.array([7, 8, 9]))
+        sha = {kind: hashlib.sha256((export / name).read_bytes()).hexdigest() for kind, name in HASHED.items()}
         (export / "model.json").write_text(json.dumps({"spec": {}, "sha256": sha["safetensors"], "format": 1}))
         record = {"sha256": sha, "parameters": 21, "bytes": {}, "opset": 20, "classes": CLASSES, "shape": SHAPE}
         (export / "export.json").write_text(json.dumps(record | {"low": 0.0, "high": 1.0}))

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robustdistill.errors import BadInput
+from robustdistill.gate import statistics
 from robustdistill.gate.qualify import qualify
 from robustdistill.gate.scorecard import Evidence
 from robustdistill.gate.verdict import STUDENT_RULES, Rule, Verdict, verdict
@@ -209,8 +210,31 @@ def test_json_is_plain_and_complete() -> None:
     record = decide(evidence(flags(90, 90)), evidence(flags(90, 30))).to_json()
     assert json.loads(json.dumps(record, allow_nan=False)) == record
     assert set(record) == {"verdict", "policy_sha256", "rules", "gain", "candidate"}
-    assert set(record["rules"][0]) == {"rule", "status", "value", "demand", "sentence", "by", "why"}
-    assert set(record["gain"]) == {"answer", "difference", "lower", "upper", "sentence"}
+    assert set(record["rules"][0]) == {"rule", "status", "value", "demand", "sentence", "by", "why", "paired"}
+    assert set(record["gain"]) == {"answer", "difference", "lower", "upper", "sentence", "paired"}
+
+
+def test_paired_figures_stand_beside_the_decision() -> None:
+    champion = evidence(flags(1000, 600), sha="champion")
+    found = decide(evidence(flags(1000, 630)), evidence(flags(1000, 600), sha="c"), references={"champion": champion})
+    for paired in (line(found, "champion_robust").paired, found.gain.paired if found.gain else None):
+        assert paired is not None
+        assert (paired.n, paired.discordant, paired.difference) == (1000, (30, 0), 0.03)
+        assert paired.tango == statistics.tango(30, 0, 1000)
+        assert paired.bootstrap == statistics.bootstrap(30, 0, 1000)
+        assert paired.mcnemar == pytest.approx(2 * 0.5**30)
+    assert found.gain is not None and "McNemar p = 1.9e-09" in found.gain.sentence
+
+
+def test_a_close_call_between_the_two_intervals_is_said() -> None:
+    """5 lost of 200: Tango's lower bound is −5.7 points, the bootstrap's −5."""
+    margins = {"clean": 0.1, "robust": 0.052}
+    champion = evidence(flags(200, 100), sha="champion")
+    rule = line(
+        decide(evidence(flags(200, 95)), references={"champion": champion}, champion=margins), "champion_robust"
+    )
+    assert rule.paired is not None and rule.paired.tango.lower < -0.052 < rule.paired.bootstrap.lower
+    assert rule.status == "fail" and "a close call: the bootstrap's interval" in rule.sentence
 
 
 @pytest.mark.parametrize(("right", "expected"), [(80, "pass"), (10, "fail")])

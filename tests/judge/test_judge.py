@@ -121,7 +121,16 @@ def test_the_exported_file_is_attacked_too_and_the_worse_answer_counts(make: Mak
     assert "parity" in {item["name"] for item in card["health"] if not item["ok"]}
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "model.onnx"])
+def test_what_the_model_was_trained_on_is_not_judged(make: Make) -> None:
+    case = make(2)
+    seen = tuple(int(number) for number in np.load(case.prepared / "test_id.npy")[:9])
+    write_export(case.model, case.export, case.classes, seen)
+    card = judged(case)
+    assert card["sample"]["trained_on"] == 9
+    assert not np.isin(np.load(case.root / "score" / "ids.npy"), seen).any()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.onnx", "trained_on.npy"])
 def test_changed_weights_are_refused(make: Make, name: str) -> None:
     case = make(2)
     path = case.export / name

@@ -15,6 +15,7 @@ from torch import nn
 from robustdistill import attacks
 from robustdistill.attacks.ball import ball
 from robustdistill.data.prepared import Split
+from robustdistill.errors import BadInput
 from robustdistill.judge import metrics
 from robustdistill.judge.autoattack import AutoAttack, RandAutoAttack, square_warning, suite
 from robustdistill.judge.sample import draw
@@ -41,6 +42,18 @@ def test_a_sample_depends_on_content_only_and_stays_as_data_grow() -> None:
     assert len(draw(split_of(ids), 10**6, seed=3)) == len(ids)
     twice = draw(split_of(np.concatenate([ids, ids[:7]])), 10**6, seed=3)  # an official test set may do that
     assert len(twice) == len(ids) == len(np.unique(twice.ids))
+
+
+def test_a_sample_leaves_out_what_the_model_was_trained_on() -> None:
+    ids = np.arange(1, 400, dtype=np.int64) * 7919
+    fresh = draw(split_of(ids), 50, seed=3)
+    seen = np.concatenate([fresh.ids[::2], [5]])
+    found = draw(split_of(ids), 50, seed=3, trained_on=seen)
+    assert len(found) == 50 and found.known == 25
+    assert not np.isin(found.ids, seen).any()
+    assert np.isin(fresh.ids[1::2], found.ids).all()  # all others stay, so that two models still share them
+    with pytest.raises(BadInput, match="every example"):
+        draw(split_of(ids), 50, seed=3, trained_on=ids)
 
 
 def test_macro_figures_are_those_of_scikit_learn() -> None:

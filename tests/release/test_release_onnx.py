@@ -19,7 +19,7 @@ from robustdistill.models import MODELS, Classifier, ModelSpec, weights
 from robustdistill.models import build as build_model
 from robustdistill.release.onnx import export
 
-CLASSES = ["cat", "dog", "eel"]
+CLASSES, SEEN = ["cat", "dog", "eel"], np.array([7, 8, 7])
 
 
 class Branching(nn.Module):
@@ -63,7 +63,7 @@ def inputs(n: int, channels: int = 3) -> Tensor:
 @pytest.mark.parametrize("model", ["small_cnn", "preact_resnet"])
 def test_the_file_answers_as_the_model_for_every_batch_size(tmp_path: Path, model: str) -> None:
     folder = saved(tmp_path / "model", model)
-    record = export(folder, tmp_path / "out", CLASSES, inputs(5))
+    record = export(folder, tmp_path / "out", CLASSES, inputs(5), SEEN)
     session = onnxruntime.InferenceSession(str(tmp_path / "out" / "model.onnx"))
     for n in (1, 2, 7):
         with torch.no_grad():
@@ -77,7 +77,7 @@ def test_the_same_weights_give_the_same_bytes_without_a_trace_of_the_machine(tmp
     folder = saved(tmp_path / "model")
     shutil.copytree(folder, tmp_path / "elsewhere")
     for source, out in ((folder, "one"), (tmp_path / "elsewhere", "two")):
-        export(source, tmp_path / out, CLASSES, inputs(5))
+        export(source, tmp_path / out, CLASSES, inputs(5), SEEN)
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
     assert (tmp_path / "one" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
@@ -89,7 +89,7 @@ def test_the_same_weights_give_the_same_bytes_without_a_trace_of_the_machine(tmp
 
 
 def test_export_json_holds_what_the_gate_and_the_runtime_read(tmp_path: Path) -> None:
-    record = export(saved(tmp_path / "model"), tmp_path / "out", CLASSES, inputs(5))
+    record = export(saved(tmp_path / "model"), tmp_path / "out", CLASSES, inputs(5), SEEN)
     assert record["sha256"]["onnx"] == weights.digest(tmp_path / "out" / "model.onnx")
     assert record["sha256"]["safetensors"] == weights.digest(tmp_path / "out" / "model.safetensors")
     assert record["bytes"]["onnx"] == (tmp_path / "out" / "model.onnx").stat().st_size
@@ -102,10 +102,10 @@ def test_what_cannot_be_exported_truly_is_refused(
 ) -> None:
     monkeypatch.setitem(MODELS, model.name, model)  # type: ignore[arg-type]
     with pytest.raises(BadInput, match=cause):
-        export(saved(tmp_path / "model", model.name), tmp_path / "out", CLASSES, 0.3 + 0.7 * inputs(5))  # type: ignore[arg-type]
+        export(saved(tmp_path / "model", model.name), tmp_path / "out", CLASSES, 0.3 + 0.7 * inputs(5), SEEN)  # type: ignore[arg-type]
     assert not (tmp_path / "out" / "export.json").exists()
 
 
 def test_class_names_must_fit(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="2 class names"):
-        export(saved(tmp_path / "model"), tmp_path / "out", CLASSES[:2], inputs(2))
+        export(saved(tmp_path / "model"), tmp_path / "out", CLASSES[:2], inputs(2), SEEN)

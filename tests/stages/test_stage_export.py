@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import judged_workspace as made
+import numpy as np
 
 from robustdistill.stages import export
 
@@ -15,7 +16,9 @@ def test_the_stage_writes_all_that_is_judged_and_served(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     export.run(made.params(), reads, tmp_path / "out", made.tools(tmp_path, "export@student"))
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"model.onnx", "model.safetensors", "model.json", "export.json"}
+    assert names == {"model.onnx", "model.safetensors", "model.json", "trained_on.npy", "export.json"}
+    seen = [np.load(tmp_path / "prepare" / f"{split}_id.npy") for split in ("train", "val")]
+    assert np.array_equal(np.load(tmp_path / "out" / "trained_on.npy"), np.unique(np.concatenate(seen)))
     assert json.loads((tmp_path / "out" / "export.json").read_text())["classes"] == made.CLASSES
     copied = (tmp_path / "out" / "model.safetensors").read_bytes()
     assert copied == (tmp_path / "model" / "model.safetensors").read_bytes()

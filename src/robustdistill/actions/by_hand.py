@@ -5,20 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from robustdistill.actions import champion, decide, promote
+from robustdistill.actions.replay import replay
 from robustdistill.actions.rescored import rescored, sha256
 from robustdistill.actions.session import Session
 from robustdistill.actions.summary import Outcome, Summary
 from robustdistill.config import Policy
-from robustdistill.errors import BadInput
 from robustdistill.gate.verdict import Verdict, verdict
 from robustdistill.workspace import Workspace
 
 
 def _export(current: Session, name: str, version: int | str) -> Path:
-    folder = champion.fetch(current.store, name, version, current.workspace.work / "models")
-    if folder is None:
-        raise BadInput(f"there is no {name} version {version}", fix="robustdistill versions lists what there is")
-    return folder
+    return champion.require(current.store, name, version, current.workspace.work / "models")
 
 
 def _policy(workspace: Workspace) -> Policy:
@@ -50,9 +47,12 @@ def promote_candidate(current: Session, version: int, result: Verdict, *, by: st
         )
     if result.verdict == "fail":
         return _summary(current, "refused", f"{here} did not pass the gate; the champion stays", record, [])
+    export = _export(current, f"{workspace.name}-candidates", version)
+    judged = rescored(workspace, export, current.run, up_to_date=False)
+    replayed = replay(export, workspace.artifacts / "adversaries", judged)
     done = promote.promote(
-        current.store, workspace.name, version, verdict=record, record={"run": current.run, "why": why}, by=by,
-        work=workspace.work,
+        current.store, workspace.name, version, verdict=record,
+        record={"run": current.run, "why": why, "replayed": replayed._asdict()}, by=by, work=workspace.work,
     )  # fmt: skip
     held = f"{workspace.name} version {done.version} (champion)"
     return _summary(current, "promoted", f"{workspace.name} version {done.version} is champion", record, [here, held])

@@ -9,7 +9,7 @@ from pathlib import Path
 from robustdistill.actions import package
 from robustdistill.actions.intent import CHAMPION, STATE
 from robustdistill.actions.register import ROBUST, SHA, THREAT
-from robustdistill.errors import RobustDistillError, ServiceFailed
+from robustdistill.errors import BadInput, RobustDistillError, ServiceFailed
 from robustdistill.services.mlflow_registry import Version
 from robustdistill.services.mlflow_store import Store
 
@@ -38,6 +38,16 @@ def fetch(store: Store, name: str, alias_or_version: str | int, into: Path) -> P
     folder = into / sha
     if not _intact(folder, sha):
         _download(store, name, number, folder)
+    return folder
+
+
+def require(store: Store, name: str, alias_or_version: str | int, into: Path) -> Path:
+    """As `fetch`; BadInput if there is no such version."""
+    folder = fetch(store, name, alias_or_version, into)
+    if folder is None:
+        raise BadInput(
+            f"there is no {name} version {alias_or_version}", fix="robustdistill versions lists what there is"
+        )
     return folder
 
 
@@ -71,18 +81,22 @@ def withdrawn(store: Store, name: str, sha256: str) -> int | None:
     return next((version.number for version in same if version.tags.get(STATE) == "withdrawn"), None)
 
 
-def best(store: Store, name: str) -> int | None:
-    """The version of NAME with the highest recorded robust accuracy, the newest of equals; None if there is none.
+def rivals(store: Store, name: str, count: int) -> list[int]:
+    """The versions of NAME that may be the best ever: those with the highest recorded robust accuracy, at most `count`
+    and each content once, the newest of equals first.
 
-    Figures under different threat models do not compare: only versions under the champion's count (the newest's, if
-    there is no champion).
+    Recorded figures are of different days' test sets, so the best of these is known only when all are judged today.
+    Figures under different threat models do not compare at all: only versions under the champion's count (the
+    newest's, if there is no champion).
     """
     scored = [version for version in confirmed(store, name) if ROBUST in version.tags]
     if not scored:
-        return None
+        return []
     holder = store.registry.aliases(name).get(CHAMPION)
     threat = next(
         (version.tags.get(THREAT) for version in scored if version.number == holder), scored[0].tags.get(THREAT)
     )
-    rivals = [version for version in scored if version.tags.get(THREAT) == threat]
-    return max(rivals, key=lambda version: (float(version.tags[ROBUST]), version.number)).number
+    same = [version for version in scored if version.tags.get(THREAT) == threat]
+    ranked = sorted(same, key=lambda version: (float(version.tags[ROBUST]), version.number), reverse=True)
+    distinct = {version.tags[SHA]: version.number for version in reversed(ranked)}
+    return [version.number for version in ranked if distinct[version.tags[SHA]] == version.number][:count]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from robustdistill.actions import champion, package, promote, reconcile, record, register, teacher
+from robustdistill.actions.replay import replay
 from robustdistill.actions.rescored import rescored
 from robustdistill.actions.session import Session
 from robustdistill.actions.summary import Outcome
@@ -22,6 +23,7 @@ from robustdistill.release.card import model_card
 from robustdistill.workspace import Workspace
 
 TEACHER = "robustdistill.teacher_sha256"
+RIVALS = 3  # promoted versions that are judged again to find the best ever; each costs one evaluation
 
 
 @dataclass(frozen=True)
@@ -87,25 +89,29 @@ def lineage(workspace: Workspace) -> dict[str, str]:
 
 
 def references(current: Session) -> dict[str, Evidence]:
-    """Today's champion and the best version so far, both judged today; {} before the first promotion.
+    """Today's champion and the best version so far, all judged today; {} before the first promotion.
 
     One that takes other inputs or classes than today's is left out and noted: then a person has to decide.
     """
-    workspace, store = current.workspace, current.store
-    into = workspace.work / "models"
-    exports = {"champion": champion.fetch(store, workspace.name, "champion", into)}
-    best = champion.best(store, workspace.name)
-    exports["best"] = None if best is None else champion.fetch(store, workspace.name, best, into)
-    found = {}
-    for role, export in exports.items():
-        if export is None:
-            continue
-        misfit = _misfit(workspace, export)
-        if misfit:
-            current.incomparable = f"the {role} cannot be judged on today's data: {misfit}"
-        else:
-            found[role] = rescored(workspace, export, current.run, up_to_date=current.up_to_date)
-    return found
+    store, name = current.store, current.workspace.name
+    found = {"champion": _judged(current, "champion")}
+    best = [_judged(current, number) for number in champion.rivals(store, name, RIVALS)]
+    found["best"] = max(filter(None, best), key=lambda evidence: evidence.robust.mean(), default=None)
+    return {role: evidence for role, evidence in found.items() if evidence is not None}
+
+
+def _judged(current: Session, version: int | str) -> Evidence | None:
+    """A promoted version under today's judge; None if there is none, or if it cannot be judged on today's data."""
+    workspace = current.workspace
+    export = champion.fetch(current.store, workspace.name, version, workspace.work / "models")
+    if export is None:
+        return None
+    misfit = _misfit(workspace, export)
+    if misfit:
+        who = "the champion" if version == "champion" else f"version {version}"
+        current.incomparable = f"{who} cannot be judged on today's data: {misfit}"
+        return None
+    return rescored(workspace, export, current.run, up_to_date=current.up_to_date)
 
 
 def _misfit(workspace: Workspace, export: Path) -> str:
@@ -196,9 +202,14 @@ def settle(current: Session, candidate: register.Registered, result: Verdict) ->
         because = f" ({current.incomparable})" if current.incomparable else ""
         waits = f"{here} passed and waits as `challenger`{because}: robustdistill promote {candidate.version}"
         return Decision("challenger", waits, record, [f"{here} (challenger)"])
+    replayed = replay(
+        champion.require(store, candidate.name, candidate.version, workspace.work / "models"),
+        workspace.artifacts / "adversaries",
+        evidence(workspace, "student"),
+    )
     promoted = promote.promote(
-        store, name, candidate.version, verdict=record, record=provenance(current), by=f"flow for {getpass.getuser()}",
-        work=workspace.work,
+        store, name, candidate.version, verdict=record, record=provenance(current) | {"replayed": replayed._asdict()},
+        by=f"flow for {getpass.getuser()}", work=workspace.work,
     )  # fmt: skip
     before = f", before it version {promoted.previous}" if promoted.previous else ""
     sentence = f"{name} version {promoted.version} is champion{before}"

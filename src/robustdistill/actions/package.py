@@ -20,7 +20,8 @@ import numpy.typing as npt
 
 from robustdistill.errors import BadInput, RobustDistillError, ServiceFailed
 
-EXPORT_FILES = ("model.onnx", "model.safetensors", "model.json", "export.json")
+HASHED = {"onnx": "model.onnx", "safetensors": "model.safetensors", "trained_on": "trained_on.npy"}  # by export.json
+EXPORT_FILES = (*HASHED.values(), "model.json", "export.json")
 SMOKE_FILE = "smoke.json"
 REQUIREMENTS = ("mlflow", "numpy", "onnx", "onnxruntime")
 WARM_CALLS, LATENCY_CALLS, LATENCY_SECONDS = 20, 200, 2.0  # calls before, calls timed at most, seconds at most
@@ -42,7 +43,7 @@ def require_whole(folder: Path, error: type[RobustDistillError] = BadInput) -> d
         raise error(f"this is not an exported model: it lacks {', '.join(lacking)}", where=str(folder))
     try:
         record: dict[str, Any] = json.loads((folder / "export.json").read_text(encoding="utf-8"))
-        told = {"model.onnx": record["sha256"]["onnx"], "model.safetensors": record["sha256"]["safetensors"]}
+        told = {name: record["sha256"][kind] for kind, name in HASHED.items()}
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as fault:
         raise error("not the description of an exported model", where=str(folder / "export.json")) from fault
     for name, sha in told.items():

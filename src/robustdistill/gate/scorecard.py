@@ -170,8 +170,8 @@ class Pair(NamedTuple):
         return int(np.sum(ours & ~theirs)), int(np.sum(theirs & ~ours))
 
 
-def align(ours: Evidence, theirs: Evidence, *, what: str, drop: Ints | None = None) -> Pair:
-    """Both on the examples that both were judged on, less those in `drop` (what either was trained on).
+def align(ours: Evidence, theirs: Evidence, *, what: str) -> Pair:
+    """Both on the examples that both were judged on: none that either was trained on, since the judge leaves them out.
 
     Raises BadInput if threat model, protocol or attacks differ, a label differs, or no example is left.
     """
@@ -182,10 +182,7 @@ def align(ours: Evidence, theirs: Evidence, *, what: str, drop: Ints | None = No
     if set(ours.attacks) != set(theirs.attacks):
         named = f"{', '.join(ours.attacks)} / {', '.join(theirs.attacks)}"
         raise BadInput(f"{what} were judged by different attacks: {named}", fix=_FIX)
-    common, left, right = np.intersect1d(ours.ids, theirs.ids, assume_unique=True, return_indices=True)
-    if drop is not None:
-        keep = ~np.isin(common, drop)
-        left, right = left[keep], right[keep]
+    _, left, right = np.intersect1d(ours.ids, theirs.ids, assume_unique=True, return_indices=True)
     if not len(left):
         raise BadInput(f"{what} have no judged example in common", fix=_FIX)
     pair = Pair(ours.at(left), theirs.at(right))

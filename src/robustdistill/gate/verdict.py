@@ -1,7 +1,8 @@
 """The decision: may this student be promoted? A pure function of policy, evidence and costs; one line for each rule.
 
 A model is compared with a reference on the same examples: it is no worse than the margin m if the lower bound of
-Tango's interval for the paired difference lies above −m. What was not measured does not hold.
+Tango's interval for the paired difference lies above −m; the bootstrap's interval stands beside it as a cross-check.
+McNemar's test only says whether two models differ. What was not measured does not hold.
 """
 
 from __future__ import annotations
@@ -16,15 +17,39 @@ from typing import Any, Literal
 from robustdistill.config import Floors, Margins, Policy, dump
 from robustdistill.errors import unknown
 from robustdistill.gate import statistics
-from robustdistill.gate.scorecard import Evidence, align
+from robustdistill.gate.scorecard import Evidence, Pair, align
 
 Status = Literal["pass", "fail", "waived", "not_applicable"]
 Decision = Literal["pass", "fail", "unhealthy", "challenger"]
+Answer = Literal["yes", "no", "undecided"]
 REFERENCES = ("champion", "best")
 COSTS = {"parameters": "parameters", "megabytes": "MB of exported file", "latency_ms": "ms for one example"}
 FLOORS = ("clean", "robust", "worst_class")
 STUDENT_RULES = ("health", *FLOORS, *COSTS, *(f"{r}_{m}" for r in REFERENCES for m in ("clean", "robust")), "gain")
 TEACHER_RULES = ("health", *(f"teacher_{floor}" for floor in FLOORS))
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two models on the same n examples: the difference of their accuracies (ours less theirs), in three ways.
+
+    discordant: (right only for ours, right only for theirs). tango decides; bootstrap is its cross-check; mcnemar is
+    the p-value of "equally good".
+    """
+
+    n: int
+    discordant: tuple[int, int]
+    difference: float
+    tango: statistics.Interval
+    bootstrap: statistics.Interval
+    mcnemar: float
+
+    @classmethod
+    def of(cls, pair: Pair, measure: str, confidence: float) -> Paired:
+        """measure: "clean" or "robust"."""
+        n, (b, c) = len(pair.ours), pair.discordant(measure)
+        intervals = statistics.tango(b, c, n, confidence), statistics.bootstrap(b, c, n, confidence)
+        return cls(n, (b, c), (b - c) / n, *intervals, statistics.mcnemar(b, c))
 
 
 @dataclass(frozen=True)
@@ -38,17 +63,19 @@ class Rule:
     demand: float | None = None
     by: str | None = None
     why: str | None = None
+    paired: Paired | None = None
 
 
 @dataclass(frozen=True)
 class Gain:
     """Is the student more robust than the same student without a teacher? Paired, on the same examples."""
 
-    answer: Literal["yes", "no", "undecided"]
+    answer: Answer
     sentence: str
     difference: float | None = None
     lower: float | None = None
     upper: float | None = None
+    paired: Paired | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +87,8 @@ class Verdict:
     candidate: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # intervals as lists
+        return plain
 
 
 def verdict(
@@ -193,17 +221,18 @@ def _margin(
     rule: str, measure: str, margin: float, candidate: Evidence, reference: Evidence, name: str, confidence: float
 ) -> Rule:
     pair = align(candidate, reference, what=f"the candidate and the {_REFERENCE[name]}")
-    n, (b, c) = len(pair.ours), pair.discordant(measure)
-    interval = statistics.tango(b, c, n, confidence)
-    holds = interval.lower > -margin
+    found = Paired.of(pair, measure, confidence)
+    holds = found.tango.lower > -margin
     sentence = (
-        f"{measure} accuracy differs from the {_REFERENCE[name]} by {_points((b - c) / n)} "
-        f"({_level(confidence)} interval {_span(interval)}, {n} examples); "
+        f"{measure} accuracy differs from the {_REFERENCE[name]} by {_points(found.difference)} "
+        f"({_level(confidence)} interval {_span(found.tango)}, {found.n} examples); "
         f"a loss beyond the margin of {_points(margin, sign=False)} is {'ruled out' if holds else 'not ruled out'}"
     )
+    if (found.bootstrap.lower > -margin) != holds:
+        sentence += f"; a close call: the bootstrap's interval is {_span(found.bootstrap)}"
     if not holds:
-        sentence += _too_small(b, c, n, margin, confidence)
-    return Rule(rule, _status(holds), sentence, interval.lower, -margin)
+        sentence += _too_small(*found.discordant, found.n, margin, confidence)
+    return Rule(rule, _status(holds), sentence, found.tango.lower, -margin, paired=found)
 
 
 def _too_small(b: int, c: int, n: int, margin: float, confidence: float) -> str:
@@ -221,18 +250,19 @@ def measure_gain(candidate: Evidence, control: Evidence | None, confidence: floa
     """Robust accuracy of the student less that of its teacher-free control, with Tango's interval."""
     if control is None:
         return Gain("undecided", "no teacher-free control was judged, so a gain cannot be claimed")
-    pair = align(candidate, control, what="the student and its control")
-    n, (b, c) = len(pair.ours), pair.discordant("robust")
-    interval, difference = statistics.tango(b, c, n, confidence), (b - c) / n
+    found = Paired.of(align(candidate, control, what="the student and its control"), "robust", confidence)
     figures = (
-        f"{_points(difference)} robust accuracy against the same student without a teacher "
-        f"({_level(confidence)} interval {_span(interval)}, {n} examples)"
+        f"{_points(found.difference)} robust accuracy against the same student without a teacher "
+        f"({_level(confidence)} interval {_span(found.tango)}, {found.n} examples; McNemar p = {found.mcnemar:.2g})"
     )
+    answer, words = _answer(found.tango)
+    return Gain(answer, f"{words}: {figures}", found.difference, *found.tango, found)
+
+
+def _answer(interval: statistics.Interval) -> tuple[Answer, str]:
     if interval.lower > 0:
-        return Gain("yes", f"distillation helped: {figures}", difference, *interval)
-    if interval.upper < 0:
-        return Gain("no", f"distillation did harm: {figures}", difference, *interval)
-    return Gain("undecided", f"the sample does not tell: {figures}", difference, *interval)
+        return "yes", "distillation helped"
+    return ("no", "distillation did harm") if interval.upper < 0 else ("undecided", "the sample does not tell")
 
 
 def _gain_rule(policy: Policy, gain: Gain) -> Rule:

@@ -39,7 +39,8 @@ def judge(export: Path, prepared: Path, adversaries: Path | None, out: Path, par
     subject, data = Subject.open(export, tools.compute), Prepared.open(prepared)
     _check_fit(subject, data, export)
     threat = params.threat.model(data.manifest.low, data.manifest.high)
-    sample = draw(data.split("test"), params.judge.examples, params.seed, tools.compute.device)
+    test, n = data.split("test"), params.judge.examples
+    sample = draw(test, n, params.seed, tools.compute.device, subject.trained_on)
     trial = _trial(subject, sample, threat, params, tools)
     _attack(trial, params.judge, attempts, adversaries)
     factors, examples = params.judge.curve, params.judge.curve_examples

@@ -12,16 +12,23 @@ from torch import Tensor
 
 from robustdistill.attacks.types import Batch
 from robustdistill.data.prepared import Split
+from robustdistill.errors import BadInput
 from robustdistill.rng import Draws
+
+_NOTHING = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The judged examples in the order of their ids. x: float32 [N, *shape]; y, index (content ids): int64 [N]."""
+    """The judged examples in the order of their ids. x: float32 [N, *shape]; y, index (content ids): int64 [N].
+
+    known: how many test examples were left out because the model was trained on them.
+    """
 
     x: Tensor
     y: Tensor
     index: Tensor
+    known: int = 0
 
     def __len__(self) -> int:
         return len(self.y)
@@ -44,11 +51,18 @@ class Sample:
         return hashlib.sha256(self.ids.astype("<i8").tobytes()).hexdigest()
 
 
-def draw(split: Split, n: int, seed: int, device: str = "cpu") -> Sample:
-    """The n examples of `split` (all, if fewer) with the smallest draws; each draw depends on one content id only."""
-    _, first = np.unique(np.asarray(split.id), return_index=True)  # an official test set may hold an image twice
-    ids = np.asarray(split.id)[first]
+def draw(split: Split, n: int, seed: int, device: str = "cpu", trained_on: NDArray[np.int64] = _NOTHING) -> Sample:
+    """The n examples of `split` (all, if fewer) with the smallest draws; each draw depends on one content id only.
+
+    trained_on: ids that are left out: an older model may have been trained on what is in the test set today. Raises
+    BadInput if nothing is left.
+    """
+    ids, first = np.unique(np.asarray(split.id), return_index=True)  # an official test set may hold an image twice
+    fresh = ~np.isin(ids, trained_on)
+    ids, first, known = ids[fresh], first[fresh], int((~fresh).sum())
+    if not len(ids):
+        raise BadInput("the model was trained on every example of this test set", fix="judge it on data new to it")
     keys = Draws(seed).uniform(torch.zeros(len(ids), 1), torch.from_numpy(ids), "judge/sample").numpy()[:, 0]
     chosen = np.lexsort((ids, keys))[:n]
     x, y, index = split.take(first[chosen[np.argsort(ids[chosen])]], device)
-    return Sample(x, y, index)
+    return Sample(x, y, index, known)

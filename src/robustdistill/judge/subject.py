@@ -21,6 +21,8 @@ from robustdistill.models import weights
 from robustdistill.models.classifier import Classifier
 
 BATCH = 256  # examples in one forward pass outside attacks
+# What export.json names by hash. trained_on: content ids of the examples that the model was trained or selected on.
+FILES = {"onnx": "model.onnx", "safetensors": "model.safetensors", "trained_on": "trained_on.npy"}
 _FIX = "export the model again: dvc repro export, or fetch the version again"
 
 
@@ -37,21 +39,23 @@ class Reply(NamedTuple):
 
 @dataclass(frozen=True)
 class Subject:
-    """One folder that `export` wrote, opened. model: float32, eval mode, weights frozen."""
+    """One folder that `export` wrote, opened. model: float32, eval mode, weights frozen. trained_on: content ids."""
 
     model: Classifier
     session: Any
     record: dict[str, Any]
+    trained_on: NDArray[np.int64]
 
     @classmethod
     def open(cls, folder: Path, compute: Compute) -> Subject:
         """Raises BadInput if a file is missing or is not the one that export.json names."""
         record = _record(folder / "export.json")
-        for kind, hashed in record["sha256"].items():
-            _check(folder / f"model.{kind}", str(hashed))
+        for kind, name in FILES.items():
+            _check(folder / name, str(record["sha256"][kind]))
         model = weights.load(folder).to(device=compute.device, dtype=torch.float32).eval()
         model.requires_grad_(False)
-        return cls(model, session(folder / "model.onnx", compute.threads), record)
+        trained_on = np.load(folder / FILES["trained_on"], allow_pickle=False)
+        return cls(model, session(folder / FILES["onnx"], compute.threads), record, trained_on)
 
     def logits(self, x: Tensor) -> Tensor:
         """PyTorch's logits, float32 [B, C]."""
@@ -93,7 +97,7 @@ def session(path: Path, threads: int) -> Any:
 def _record(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        if set(record["sha256"]) != {"onnx", "safetensors"}:
+        if set(record["sha256"]) != set(FILES):
             raise KeyError("sha256")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput("this is not an exported model", where=str(path), fix=_FIX) from error

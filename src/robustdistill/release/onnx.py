@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from robustdistill.data.files import write_json
+from robustdistill.data.files import write_json, write_npy
 from robustdistill.errors import BadInput, RobustDistillError
-from robustdistill.judge.subject import session
+from robustdistill.judge.subject import FILES, session
 from robustdistill.models import parameters, weights
 from robustdistill.models.classifier import Classifier
 
@@ -30,10 +31,13 @@ TOLERANCE = 1e-3  # of logits, relative to the largest one if that is above 1
 INPUT, OUTPUT = "x", "logits"
 
 
-def export(folder: Path, out: Path, classes: list[str], examples: Tensor) -> dict[str, Any]:
-    """Writes model.onnx, model.safetensors, model.json and export.json into `out`; returns what export.json holds.
+def export(
+    folder: Path, out: Path, classes: list[str], examples: Tensor, trained_on: NDArray[np.int64]
+) -> dict[str, Any]:
+    """Writes model.onnx, the weights, trained_on.npy and export.json into `out`; returns what export.json holds.
 
-    folder: holds model.safetensors and model.json. examples: real inputs [B, *shape], for the comparison.
+    folder: holds model.safetensors and model.json. examples: real inputs [B, *shape], for the comparison. trained_on:
+    content ids of what the model was trained or selected on: no later comparison may use them.
     Raises BadInput if the model cannot be exported or the file answers differently.
     """
     model = weights.load(folder)
@@ -44,9 +48,10 @@ def export(folder: Path, out: Path, classes: list[str], examples: Tensor) -> dic
         _copy(folder / name, out / name)
     path = out / "model.onnx"
     _write(path, to_onnx(model))
+    write_npy(out / FILES["trained_on"], np.unique(trained_on))
     record = {
         "format": 1,
-        "sha256": {"onnx": weights.digest(path), "safetensors": weights.digest(out / "model.safetensors")},
+        "sha256": {kind: weights.digest(out / name) for kind, name in FILES.items()},
         "bytes": {name: (out / f"model.{name}").stat().st_size for name in ("onnx", "safetensors")},
         "parameters": parameters(model),
         "opset": OPSET,

@@ -41,12 +41,12 @@ def _results(*stages: str) -> dict[str, str]:
 
 
 def _export(model: str) -> Stage:
-    return _stage(f"export@{model}", {**_results("prepare"), "model": f"artifacts/{model}"})
+    return _stage(f"export@{model}", {**_results("prepare"), "model": f"artifacts/{model}"}, revision=2)
 
 
 def _score(model: str) -> Stage:
     reads = {**_results("prepare", "adversaries"), "export": f"artifacts/export/{model}"}
-    return _stage(f"score@{model}", reads, "seed threat judge")
+    return _stage(f"score@{model}", reads, "seed threat judge", revision=2)
 
 
 _ORDER = (

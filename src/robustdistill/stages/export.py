@@ -19,9 +19,10 @@ EXAMPLES = 32  # validation examples on which the file and the model are compare
 
 
 def run(params: Params, reads: Mapping[str, Path], out: Path, tools: Tools) -> None:
-    """Reads prepare and model; writes model.onnx, the weights and export.json into `out`. Raises BadInput."""
+    """Reads prepare and model; writes what release/onnx.py says into `out`. Raises BadInput."""
     data = Prepared.open(reads["prepare"])
     split = data.split("val")
     examples, _, _ = split.take(np.arange(min(EXAMPLES, len(split))))
-    record = onnx.export(reads["model"], out, data.manifest.classes, examples)
+    trained_on = np.concatenate([data.split("train").id, split.id])
+    record = onnx.export(reads["model"], out, data.manifest.classes, examples, trained_on)
     tools.journal.write("note", message=f"exported {record['bytes']['onnx'] / 1e6:.2f} MB of ONNX")
