@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from robustdistill import journal
+from robustdistill.machine import cores
 from robustdistill.services import dvc_cli
 from robustdistill.stages.catalog import with_descendants
 from robustdistill.workspace import Workspace
@@ -15,7 +14,7 @@ JUDGED_ON = ("prepare", "initial", "adversaries")  # what any model is judged wi
 
 def stages_at_once() -> int:
     """Two stages that do not read each other run at the same time where there are two cores for them."""
-    return 2 if (os.cpu_count() or 1) >= 2 else 1
+    return 2 if cores() >= 2 else 1
 
 
 def split(names: list[str]) -> tuple[list[str], list[str]]:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from robustdistill.errors import BadInput
+from robustdistill.machine import cores
 
 DEVICE_VARIABLE = "ROBUSTDISTILL_DEVICE"
 THREADS_VARIABLE = "ROBUSTDISTILL_THREADS"
@@ -54,11 +55,6 @@ def choose() -> Compute:
     # Half of the cores: two stages may run at once, and hardware threads of one core share its arithmetic.
     threads = int(given) if given else max(1, cores() // 2)
     return Compute(require_device(device), threads)
-
-
-def cores() -> int:
-    """Cores that this process may use, not those of the whole machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def require_device(device: str) -> str:
