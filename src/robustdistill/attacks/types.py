@@ -18,7 +18,7 @@ class Batch(NamedTuple):
     """x float32 [B, *shape] in [low, high]; y int64 [B]; index int64 [B] content ids, which key every random draw.
 
     context: further tensors [B, ...] by name. In use: "start" (where attacks begin), "reference" (logits that the
-    goal "kl" moves away from).
+    goal "kl" moves away from), "teacher_logits" (T(x), where it is known).
     """
 
     x: Tensor

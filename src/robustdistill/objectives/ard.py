@@ -27,12 +27,12 @@ class ARD(Objective):
         )
 
     def forward(self, step: Step) -> Parts:
-        target = self.clean_target(step)
+        target, weight = self.lesson(self.clean_logits(step), step.batch.y)
         x_adv = self.adversary(step)
         clean = step.student(step.batch.x) if self.config.ce_weight > 0 else None
         adversarial = step.student(x_adv)
         divergence = kl(target, adversarial, self.config.temperature)
-        loss, terms = self.config.weight * divergence, {"kl_adv": divergence.detach()}
+        loss, terms = weight * divergence, {"kl_adv": divergence.detach()}
         if clean is not None:
             ce = F.cross_entropy(clean, step.batch.y, reduction="none")
             loss, terms["ce"] = loss + self.config.ce_weight * ce, ce.detach()

@@ -20,9 +20,9 @@ class KD(Objective):
         temperature: float = Field(default=1.0, gt=0, description="of both softmaxes; the paper tries 1 to 20")
 
     def forward(self, step: Step) -> Parts:
-        target = self.clean_target(step)
+        target, weight = self.lesson(self.clean_logits(step), step.batch.y)
         logits = step.student(step.batch.x)
         ce = F.cross_entropy(logits, step.batch.y, reduction="none")
         divergence = kl(target, logits, self.config.temperature)
         terms = {"ce": ce.detach(), "kl": divergence.detach()}
-        return Parts(ce + self.config.weight * divergence, terms, logits.detach(), None)
+        return Parts(ce + weight * divergence, terms, logits.detach(), None)

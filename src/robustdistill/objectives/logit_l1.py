@@ -28,10 +28,10 @@ class LogitL1(Objective):
         self.adversarial = config.adversarial
 
     def forward(self, step: Step) -> Parts:
-        target = self.clean_target(step)
+        target, weight = self.lesson(self.clean_logits(step), step.batch.y)
         x_adv = self.adversary(step) if self.adversarial else None
         logits = step.student(step.batch.x if x_adv is None else x_adv)
         ce = F.cross_entropy(logits, step.batch.y, reduction="none")
         l1 = (logits - target).abs().mean(dim=1)
         terms = {"ce_adv" if self.adversarial else "ce": ce.detach(), "l1": l1.detach()}
-        return Parts(ce + self.config.weight * l1, terms, logits.detach(), x_adv)
+        return Parts(ce + weight * l1, terms, logits.detach(), x_adv)

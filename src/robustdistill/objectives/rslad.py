@@ -33,7 +33,7 @@ class RSLAD(Objective):
 
     def forward(self, step: Step) -> Parts:
         share = self.config.adversarial_share
-        target = self.clean_target(step)
+        target, weight = self.lesson(self.clean_logits(step), step.batch.y)
         x_adv = self.adversary(step, reference=target)
         clean = step.student(step.batch.x) if share < 1 else None
         adversarial = step.student(x_adv)
@@ -42,7 +42,7 @@ class RSLAD(Objective):
         if clean is not None:
             kl_clean = kl(target, clean)
             mixed, terms["kl_clean"] = mixed + (1 - share) * kl_clean, kl_clean.detach()
-        loss = self.config.weight * mixed
+        loss = weight * mixed
         if self.config.ce_weight > 0:
             ce = F.cross_entropy(adversarial, step.batch.y, reduction="none")
             loss, terms["ce_adv"] = loss + self.config.ce_weight * ce, ce.detach()

@@ -22,8 +22,13 @@ from robustdistill import attacks
 from robustdistill.attacks.types import Batch, Target, TorchTarget, attack_mode
 from robustdistill.config import Spec, Strict
 from robustdistill.errors import BadInput
+from robustdistill.objectives.target import Distilled, shape, trusted
 from robustdistill.rng import Draws
 from robustdistill.threat import ThreatModel
+
+__all__ = ["TEACHER_LOGITS", "Adversarial", "Distilled", "Objective", "Parts", "Sees", "Step", "Teacher"]
+
+TEACHER_LOGITS = "teacher_logits"  # key of Batch.context: T(x), known from before
 
 
 class Sees(Enum):
@@ -126,14 +131,34 @@ class Objective(nn.Module, ABC):
             raise BadInput(f"objective {self.name!r} needs a teacher", fix="choose ce, pgd_at or trades without one")
         return step.teacher
 
+    def clean_logits(self, step: Step) -> Tensor:
+        """T(x) [B, C] as the teacher gives it, without a graph: from batch.context["teacher_logits"], else anew."""
+        teacher, known = self.teacher_of(step), step.batch.get(TEACHER_LOGITS)
+        return teacher.logits(step.batch.x) if known is None else known
+
     def clean_target(self, step: Step) -> Tensor:
         """T(x) as the options of `Distilled` shape it: logits [B, C], without a graph."""
-        return self.shaped(self.teacher_of(step).logits(step.batch.x), step.batch.y)
+        return self.shaped(self.clean_logits(step), step.batch.y)
 
     def shaped(self, logits: Tensor, y: Tensor) -> Tensor:
-        """A teacher's logits [B, C] as the target of a divergence."""
-        shaped: Tensor = logits / self.config.teacher_temperature
-        return shaped
+        """A teacher's logits [B, C], of x or of x', as the target of a divergence: logits of the same shape."""
+        return shape(logits, y, self.config)
+
+    def trust(self, logits: Tensor, y: Tensor) -> Tensor:
+        """The weight of each example's distillation term, [B]: `weight`, less where a doubted teacher errs.
+
+        logits: the teacher's own, before `shaped`.
+        """
+        weights: Tensor = self.config.weight * trusted(logits, y, self.config)
+        return weights
+
+    def lesson(self, logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Target [B, C] and weight [B] that a teacher's answer comes to. All that an objective needs for the options:
+
+        target, weight = self.lesson(self.clean_logits(step), y)  # or of self.teacher_of(step).logits(x_adv)
+        loss = weight * kl(target, step.student(x_adv))
+        """
+        return self.shaped(logits, y), self.trust(logits, y)
 
 
 class Adversarial(Strict):
@@ -152,12 +177,3 @@ class Adversarial(Strict):
         if given.get("name", default["name"]) == default["name"]:
             return default | given
         return {key: default[key] for key in ("goal", "start")} | given
-
-
-class Distilled(Strict):
-    """Options of every student. The teacher's logits are divided by teacher_temperature before anything else."""
-
-    weight: float = Field(default=1.0, ge=0, description="of the distillation term")
-    teacher_temperature: float = Field(
-        default=1.0, gt=0, description="divides the teacher's logits only: below 1 sharpens it, above 1 softens it"
-    )
