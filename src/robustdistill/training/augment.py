@@ -18,9 +18,13 @@ def augment(x: Tensor, index: Tensor, draws: Draws, kinds: Sequence[str], fill: 
     if "shift" in kinds:
         x = shift(x, index, draws, fill)
     if "flip" in kinds:
-        mirrored = draws.uniform(x[:, :1, :1, :1], index, "augment/flip") < 0.5
-        x = torch.where(mirrored, x.flip(3), x)
+        x = torch.where(mirrored(index, draws)[:, None, None, None], x.flip(3), x)
     return x
+
+
+def mirrored(index: Tensor, draws: Draws) -> Tensor:
+    """[B] bool: which examples `augment` with "flip" mirrors."""
+    return draws.uniform(torch.empty(len(index), 1, device=index.device), index, "augment/flip")[:, 0] < 0.5
 
 
 def shift(x: Tensor, index: Tensor, draws: Draws, fill: float) -> Tensor:

@@ -26,21 +26,23 @@ def identity(job: Job) -> str:
     }
     digest = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16)
     for split in (job.train, job.val):
-        _add_array(digest, split.id)
-        _add_array(digest, split.y)
+        add_array(digest, split.id)
+        add_array(digest, split.y)
     if job.stored is not None:
-        _add_array(digest, job.stored.id)
+        add_array(digest, job.stored.id)
     for module in (job.model, job.objective, job.teacher.model if job.teacher else None):
-        _add_weights(digest, module)
+        add_weights(digest, module)
     return digest.hexdigest()
 
 
-def _add_array(digest: Any, array: np.ndarray) -> None:
+def add_array(digest: Any, array: np.ndarray) -> None:
+    """Shape, type and content of an array into a hash that is being made."""
     digest.update(f"{array.shape}{array.dtype}".encode())
     digest.update(np.ascontiguousarray(array).tobytes())
 
 
-def _add_weights(digest: Any, module: nn.Module | None) -> None:
+def add_weights(digest: Any, module: nn.Module | None) -> None:
+    """Names and values of all that a module's state holds, likewise."""
     for name, tensor in module.state_dict().items() if module else ():
         digest.update(name.encode())
-        _add_array(digest, tensor.detach().cpu().numpy())
+        add_array(digest, tensor.detach().cpu().numpy())

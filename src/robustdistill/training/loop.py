@@ -22,8 +22,8 @@ from robustdistill.engine.devices import Compute
 from robustdistill.engine.twin import Twin
 from robustdistill.errors import BadInput
 from robustdistill.models.classifier import Classifier
-from robustdistill.objectives.types import Parts, Step
-from robustdistill.training import alarms, schedule
+from robustdistill.objectives.types import TEACHER_LOGITS, Parts, Step
+from robustdistill.training import alarms, schedule, teacher_cache
 from robustdistill.training.augment import augment
 from robustdistill.training.averaging import Average
 from robustdistill.training.checkpoint import Checkpoints, Saved, delete, resumed_plan
@@ -52,8 +52,9 @@ def fit(job: Job, tools: Tools) -> Result:
 
 
 def forget(scratch: Path) -> None:
-    """Deletes the checkpoints of a training whose result is kept."""
+    """Deletes the checkpoints of a training whose result is kept, and what else it kept for itself."""
     delete(scratch)
+    teacher_cache.forget(scratch)
 
 
 class _Loop:
@@ -69,6 +70,7 @@ class _Loop:
         self.stored = self._stored()
         self.steps = _steps(len(self.feed), job.training.batch)
         self.total = self.steps * job.training.epochs
+        self.answers = teacher_cache.opened(job, self.feed, self.steps, compute, tools.journal, tools.scratch)
         self.average = Average(self.model, job.training.ema) if job.training.ema else None
         self.optimizer = Optimizer(job.training, [self.model, self.objective])
         self.twin = Twin(self.model) if job.objective.adversarial else None
@@ -156,7 +158,10 @@ class _Loop:
                 replayed = torch.arange(len(x), device=x.device) < round(self.job.stored.share * len(x))
                 chosen = replayed & self.stored[1][positions]
                 x = torch.where(chosen.view(-1, *[1] * (x.dim() - 1)), x_adv, x)
-        return Batch(self._moved(x, index, draws), y, index, context)
+        batch = Batch(self._moved(x, index, draws), y, index, context)
+        if self.answers is None:
+            return batch
+        return batch.with_context(**{TEACHER_LOGITS: self.answers.take(positions, index, draws)})
 
     def _moved(self, x: Tensor, index: Tensor, draws: rng.Draws) -> Tensor:
         return augment(x, index, draws, self.job.training.augment, self.job.model.spec.low)
