@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
+import running
 import scenario
 from PIL import Image
 
@@ -108,46 +106,40 @@ def test_changed_data_lead_to_a_challenger(root: Path, tmp_path: Path) -> None:
     assert rules["champion_robust"] == "pass"  # judged again on today's test set, not "not applicable"
 
 
-def _wait_for(root: Path, stage: str, event: str, since: float, seconds: float = 240) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        lines = (root / "journal.jsonl").read_text().splitlines()
-        found = [json.loads(line) for line in lines if line.endswith("}")]
-        if any(line["stage"] == stage and line["event"] == event and line["t"] > since for line in found):
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"{stage} never said {event}")
-
-
 def test_a_workspace_in_use_is_refused(root: Path) -> None:
     with Workspace.find(root).lock():
         said = scenario.flow("retrain", root, expect=2)["stderr"]
     assert f"locked by another run (pid {os.getpid()})" in said and "Traceback" not in said
 
 
+def test_ctrl_c_ends_a_training_and_leaves_nothing_behind(root: Path) -> None:
+    scenario.edit(root / "params.yaml", {"student.training.epochs": 40})
+    flow = running.start(root)
+    running.wait_until(lambda: running.has_checkpoint(root, "student"), flow, "no checkpoint")
+    family = running.descendants(flow)
+    assert any("stage student" in " ".join(process.cmdline()) for process in family)
+    os.killpg(flow.pid, signal.SIGINT)  # the terminal sends it to the whole group
+    assert flow.wait(15) == 130
+    assert running.alive(family, seconds=2) == []
+    with Workspace.find(root).lock():
+        assert running.has_checkpoint(root, "student")
+
+
 def test_a_killed_run_leaves_no_orphan_and_goes_on(root: Path) -> None:
-    scenario.edit(root / "params.yaml", {"student.training.epochs": 12})
     since = time.time()
-    command = [sys.executable, str(scenario.ROOT / "flows" / "retrain.py"), "--workspace", str(root)]
-    process = subprocess.Popen(command, env=scenario.environment(), stderr=subprocess.DEVNULL, start_new_session=True)
-    _wait_for(root, "student", "epoch", since)
-    children = psutil.Process(process.pid).children(recursive=True)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    _, alive = psutil.wait_procs([child for child in children if "stage" in " ".join(_line(child))], timeout=15)
-    assert not alive
+    flow = running.start(root)
+    running.wait_until(lambda: running.said(root, "student", "resumed", since), flow, "not resumed after Ctrl-C")
+    stages = running.descendants(flow, "stage")
+    os.kill(flow.pid, signal.SIGKILL)
+    flow.wait()
+    assert running.alive(stages, seconds=15) == []
+    since = time.time()
     result = scenario.flow("retrain", root)
     assert result["outcome"] == "promoted"
+    assert running.said(root, "student", "resumed", since)
     assert {stage["name"] for stage in result["stages"] if stage["ran"]} >= {"student", "score@student"}
     assert _running(root) == []
     assert prefect_home.end_orphans(root / ".work" / "prefect") == 0  # the killed flow's server has been ended
-
-
-def _line(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
 
 
 def _running(root: Path) -> list[str]:
