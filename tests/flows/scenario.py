@@ -17,6 +17,8 @@ import yaml
 from robustdistill.config import Params
 from robustdistill.engine import devices
 from robustdistill.journal import Journal
+from robustdistill.services.mlflow_registry import Registry
+from robustdistill.services.mlflow_store import Store
 from robustdistill.stages.catalog import STAGES
 from robustdistill.stages.tools import Tools
 from robustdistill.workspace import Workspace
@@ -99,6 +101,24 @@ def finish(root: Path) -> None:
     for litter in [*(root / "artifacts").rglob("*.jsonl"), *(root / "artifacts").rglob("*.scratch")]:
         shutil.rmtree(litter) if litter.is_dir() else litter.unlink()
     call(sys.executable, "-m", "dvc", "commit", "--force", "--quiet", cwd=root)
+
+
+def read(*parts: str | Path) -> dict[str, Any]:
+    """A JSON file."""
+    return dict(json.loads(Path(*parts).read_text()))
+
+
+def ran(result: Mapping[str, Any]) -> set[str]:
+    return {stage["name"] for stage in result["stages"] if stage["ran"]}
+
+
+def rules(result: Mapping[str, Any]) -> dict[str, str]:
+    """Rule -> status, of the verdict of a flow."""
+    return {rule["rule"]: rule["status"] for rule in result["verdict"]["rules"]}
+
+
+def registry(root: Path) -> Registry:
+    return Store.open(None, root / ".work").registry
 
 
 def hashes(root: Path) -> dict[str, str]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -29,10 +27,8 @@ def _free_port() -> str:
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Path:
-    root = scenario.make(tmp_path / "digits")
-    scenario.finish(root)
-    return root
+def workspace(finished: Path, copied: Callable[[Path], Path]) -> Path:
+    return copied(finished)
 
 
 @pytest.fixture
@@ -85,10 +81,11 @@ def _alike(summary: dict[str, Any]) -> dict[str, Any]:
     return kept | {"rules": rules, "gain": summary["verdict"]["gain"]}
 
 
-def test_a_worker_runs_what_is_deployed(client: dict[str, str], workspace: Path, tmp_path: Path) -> None:
+def test_a_worker_runs_what_is_deployed(
+    client: dict[str, str], workspace: Path, finished: Path, copied: Callable[[Path], Path], tmp_path: Path
+) -> None:
     """On a workspace whose stages are up to date: registered, judged and promoted as by the command line."""
-    log, twin = tmp_path / "stack.log", tmp_path / "twin"
-    shutil.copytree(workspace, twin, symlinks=True)
+    log = tmp_path / "stack.log"
     with httpx.Client(base_url=client["PREFECT_API_URL"], timeout=30) as api:
         _wait_for(lambda: {"nightly", "manual", "weekly"} <= _deployments(api).keys(), log)
         deployed = _deployments(api)
@@ -99,9 +96,9 @@ def test_a_worker_runs_what_is_deployed(client: dict[str, str], workspace: Path,
         _wait_for(lambda: api.get(f"/flow_runs/{run['id']}").json()["state_type"] in TERMINAL, log)
         state = api.get(f"/flow_runs/{run['id']}").json()["state"]
     assert (state["type"], state["name"]) == ("COMPLETED", "Completed"), f"{state}\n{log.read_text()}"
-    worked = json.loads((workspace / ".work" / "summary.json").read_text())
+    worked = scenario.read(workspace, ".work", "summary.json")
     assert (worked["outcome"], worked["sentence"]) == ("promoted", "digits version 1 is champion")
-    assert _alike(worked) == _alike(scenario.flow("retrain", twin))
+    assert _alike(worked) == _alike(scenario.flow("retrain", copied(finished)))
     assert _recorded(client["MLFLOW_PORT"]) == ["FINISHED"]
     assert not (workspace / ".work" / "mlflow.db").exists()  # on the server, not in the workspace
 
