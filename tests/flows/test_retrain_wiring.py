@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import scenario
 
 import retrain
 from robustdistill.actions import chain, decide
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return scenario.make(tmp_path_factory.mktemp("wiring") / "digits")
+def root(new: Path, copied: Callable[[Path], Path]) -> Path:
+    return copied(new)
 
 
 class Stages:
