@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
-@torch.no_grad()
-def follow(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """average ← decay · average + (1 − decay) · model in place, statistics included; whole numbers are copied."""
-    ours, theirs = list(average.state_dict().values()), list(model.state_dict().values())
-    torch._foreach_lerp_(_floats(ours), _floats(theirs), 1.0 - decay)
-    for one, other in zip(ours, theirs, strict=True):
-        if not one.is_floating_point():
-            one.copy_(other)
+class Follower:
+    """average ← d · average + (1 − d) · model in place, statistics included; whole numbers are copied.
 
+    The tensors are looked up once (that costs more than the arithmetic): both models must stay where they are.
+    """
 
-def _floats(tensors: list[Tensor]) -> list[Tensor]:
-    return [tensor for tensor in tensors if tensor.is_floating_point()]
+    def __init__(self, average: nn.Module, model: nn.Module) -> None:
+        pairs = list(zip(average.state_dict().values(), model.state_dict().values(), strict=True))
+        self._ours = [ours for ours, _ in pairs if ours.is_floating_point()]
+        self._theirs = [theirs for ours, theirs in pairs if ours.is_floating_point()]
+        self._counts = [(ours, theirs) for ours, theirs in pairs if not ours.is_floating_point()]
+
+    @torch.no_grad()
+    def follow(self, decay: float) -> None:
+        torch._foreach_lerp_(self._ours, self._theirs, 1.0 - decay)
+        for ours, theirs in self._counts:
+            ours.copy_(theirs)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from robustdistill.config import Spec
 from robustdistill.models import ModelSpec
-from robustdistill.models.follow import follow
+from robustdistill.models.follow import Follower
 from robustdistill.objectives.types import Adversarial, Objective, Parts, Step, Teacher
 
 
@@ -32,6 +32,7 @@ class ADR(Objective):
     cost = "attack, 1 pass of the student, 1 of its average without gradient"
     when = "adversarial training without a teacher that overfits: soft labels for the price of one more pass"
     average: nn.Module
+    follower: Follower | None = None
 
     class Config(Adversarial):
         decay: float = Field(default=0.995, ge=0, lt=1, description="γ of the average")
@@ -47,9 +48,11 @@ class ADR(Objective):
 
     def begin(self, student: nn.Module, spec: ModelSpec, seed: int) -> None:
         self.average = copy.deepcopy(student).eval().requires_grad_(False)
+        self.follower = None
 
     def after_step(self, student: nn.Module) -> None:
-        follow(self.average, student, self.config.decay)
+        self.follower = self.follower or Follower(self.average, student)  # here: both have been moved to the device
+        self.follower.follow(self.config.decay)
 
     def forward(self, step: Step) -> Parts:
         label = self.rectified(step)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 from robustdistill.models.classifier import Classifier
-from robustdistill.models.follow import follow
+from robustdistill.models.follow import Follower
 
 
 class Average:
@@ -14,7 +14,7 @@ class Average:
     def __init__(self, model: Classifier, decay: float) -> None:
         self.decay = decay
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
-        self._followed = model
+        self._follower = Follower(self.model, model)
 
     def update(self, step: int) -> None:
-        follow(self.model, self._followed, min(self.decay, (1.0 + step) / (10.0 + step)))
+        self._follower.follow(min(self.decay, (1.0 + step) / (10.0 + step)))
