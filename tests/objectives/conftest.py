@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from robustdistill import objectives
 from robustdistill.attacks import Batch
+from robustdistill.config import Strict
+from robustdistill.models import MODELS, ModelSpec
 from robustdistill.objectives import Objective, Step, Teacher
 from robustdistill.rng import Draws, seeded
 from robustdistill.threat import ThreatModel
@@ -34,9 +36,25 @@ def confident() -> nn.Module:
     return model
 
 
+class Toy(nn.Sequential):
+    """The net as an architecture, for objectives that build a model of their own."""
+
+    name = "toy"
+
+    class Config(Strict):
+        pass
+
+    def __init__(self, config: Config, shape: tuple[int, ...], classes: int) -> None:
+        super().__init__(*net("companion"))
+
+
+TOY = ModelSpec({"name": "toy"}, (3, 4), CLASSES, 0.0, 1.0, (0.0,) * 3, (1.0,) * 3)
+
+
 @pytest.fixture
-def make() -> Callable[..., tuple[Objective, Step]]:
+def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Objective, Step]]:
     """make(spec, **fields of Step): an objective and a step on fresh models. The student is in training mode."""
+    monkeypatch.setitem(MODELS, "toy", Toy)
 
     def build(spec: dict[str, Any], **given: Any) -> tuple[Objective, Step]:
         index = torch.arange(32)
@@ -45,11 +63,14 @@ def make() -> Callable[..., tuple[Objective, Step]]:
             "student": net("student").train(),
             "target": None,
             "teacher": Teacher(confident()),
+            "clean_teacher": Teacher(net("clean teacher")),
             "batch": Batch(x, index % CLASSES, index),
             "threat": ThreatModel("linf", 0.1),
             "draws": Draws(8, epoch=2),
         }
-        return objectives.build(spec), Step(**fields | given)
+        step, objective = Step(**fields | given), objectives.build(spec)
+        objective.begin(step.student, TOY, 8)
+        return objective.train(), step
 
     return build
 

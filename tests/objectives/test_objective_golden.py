@@ -30,12 +30,14 @@ CASES: dict[str, dict[str, Any]] = {name: {"name": name} for name in OBJECTIVES}
 
 
 def train(objective: Objective, step: Step) -> list[float]:
-    weights, losses = list(step.student.parameters()), []
+    trained = [*step.student.parameters(), *objective.parameters()]
+    weights, losses = [weight for weight in trained if weight.requires_grad], []
     for epoch in range(3):
         loss = objective(replace(step, draws=step.draws.at(epoch))).loss.mean()
         with torch.no_grad():
             for weight, grad in zip(weights, torch.autograd.grad(loss, weights), strict=True):
                 weight -= 0.2 * grad
+        objective.after_step(step.student)
         losses.append(round(loss.item(), 6))
     return losses
 

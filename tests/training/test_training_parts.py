@@ -86,6 +86,21 @@ def test_the_optimiser_is_that_of_torch(options: dict[str, Any]) -> None:
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
+def test_each_module_is_clipped_for_itself() -> None:
+    one, other = models.build(SPEC, 0, "test").train(), models.build(SPEC, 1, "test").train()
+    optimizer = Optimizer(settings(clip=0.5), [one, other])
+    x = torch.from_numpy(to_unit(toy(16).x))
+    optimizer.backward(one(x).square().mean() + 1e4 * other(x).square().mean())
+    norms = [
+        torch.linalg.vector_norm(torch.stack([w.grad.norm() for w in module.parameters()])) for module in (one, other)
+    ]
+    fresh = models.build(SPEC, 0, "test").train()
+    fresh(x).square().mean().backward()
+    free = torch.linalg.vector_norm(torch.stack([w.grad.norm() for w in fresh.parameters()]))
+    assert float(norms[0]) == pytest.approx(min(0.5, float(free)), rel=1e-4)
+    assert float(norms[1]) == pytest.approx(0.5, rel=1e-4)
+
+
 def test_average_follows_weights_and_statistics() -> None:
     model = models.build(SPEC, 0, "test").train()
     average = Average(model, 0.99)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from robustdistill.config import Spec
+from robustdistill.objectives.adr import ADR
 from robustdistill.objectives.ard import ARD
+from robustdistill.objectives.b_mtard import BMTARD
 from robustdistill.objectives.ce import CrossEntropy
 from robustdistill.objectives.kd import KD
+from robustdistill.objectives.lbgat import LBGAT
 from robustdistill.objectives.logit_l1 import LogitL1
+from robustdistill.objectives.mtard import MTARD
+from robustdistill.objectives.peeraid import PeerAiD
 from robustdistill.objectives.pgd_at import PgdAT
 from robustdistill.objectives.rslad import RSLAD
 from robustdistill.objectives.trades import Trades
@@ -15,7 +20,9 @@ from robustdistill.registry import resolve, table
 
 __all__ = ["OBJECTIVES", "Objective", "Parts", "Sees", "Step", "Teacher", "build"]
 
-OBJECTIVES: dict[str, type[Objective]] = table("objective", CrossEntropy, PgdAT, Trades, KD, ARD, LogitL1, RSLAD)
+OBJECTIVES: dict[str, type[Objective]] = table(
+    "objective", CrossEntropy, PgdAT, Trades, KD, ARD, LogitL1, RSLAD, MTARD, BMTARD, LBGAT, PeerAiD, ADR
+)
 
 
 def build(spec: Spec, where: str = "objective") -> Objective:

@@ -22,6 +22,7 @@ from robustdistill import attacks
 from robustdistill.attacks.types import Batch, Target, TorchTarget, attack_mode
 from robustdistill.config import Spec, Strict
 from robustdistill.errors import BadInput
+from robustdistill.models.spec import ModelSpec
 from robustdistill.rng import Draws
 from robustdistill.threat import ThreatModel
 
@@ -89,6 +90,7 @@ class Objective(nn.Module, ABC):
     name: ClassVar[str]
     Config: ClassVar[type[Any]]
     needs_teacher: bool = False
+    needs_clean_teacher: bool = False
     adversarial: bool = False
     teacher_sees: Sees = Sees.NOTHING
 
@@ -100,8 +102,21 @@ class Objective(nn.Module, ABC):
         self.attack = None if spec is None else attacks.build(spec, f"{where}.attack")
 
     def companions(self) -> list[nn.Module]:
-        """Models that are trained jointly with the student (peers, guides); none here."""
+        """Models that are trained jointly with the student (peers, guides); none here. They exist after `begin`."""
         return []
+
+    def begin(self, student: nn.Module, spec: ModelSpec, seed: int) -> None:
+        """Called once, before the optimiser is made and a checkpoint is read: builds what else is trained or carried.
+
+        Parameters and buffers made here are optimised (where they require a gradient), moved and saved with the
+        objective. student: at its first weights; spec: what it is; seed: of the training.
+        """
+
+    def after_step(self, student: nn.Module) -> None:
+        """Called once after each update of the student's weights: the place to change state.
+
+        `forward` must leave state alone, since one step may ask for the loss more than once.
+        """
 
     @abstractmethod
     def forward(self, step: Step) -> Parts:
@@ -125,6 +140,14 @@ class Objective(nn.Module, ABC):
         if step.teacher is None:
             raise BadInput(f"objective {self.name!r} needs a teacher", fix="choose ce, pgd_at or trades without one")
         return step.teacher
+
+    def clean_teacher_of(self, step: Step) -> Teacher:
+        """The step's second, undefended teacher. Raises BadInput if there is none."""
+        if step.clean_teacher is None:
+            raise BadInput(
+                f"objective {self.name!r} needs a clean teacher", fix="use it for the student, whose is `initial`"
+            )
+        return step.clean_teacher
 
     def clean_target(self, step: Step) -> Tensor:
         """T(x) as the options of `Distilled` shape it: logits [B, C], without a graph."""

@@ -62,9 +62,11 @@ class _Loop:
         self.job, self.journal, self.compute = job, tools.journal, compute
         self.device, self.draws = compute.device, rng.Draws(job.seed)
         self.model = job.model.to(self.device).train()
+        job.objective.begin(self.model, job.model.spec, job.seed)
         self.objective = job.objective.to(self.device).train()
-        if job.teacher is not None:
-            job.teacher.model.to(self.device)
+        for teacher in (job.teacher, job.clean_teacher):
+            if teacher is not None:
+                teacher.model.to(self.device)
         self.feed = Feed(job.train, job.model.spec, self.device)
         self.stored = self._stored()
         self.steps = _steps(len(self.feed), job.training.batch)
@@ -128,18 +130,20 @@ class _Loop:
                 self._save()
 
     def _step(self, epoch: int, positions: Tensor) -> None:
-        training = self.job.training
+        job, training = self.job, self.job.training
         rng.seed_step(self.draws, self.step)  # dropout
-        threat = schedule.threat_at(training, self.job.threat, self.step, self.total)
+        threat = schedule.threat_at(training, job.threat, self.step, self.total)
         draws = self.draws.at(epoch)
         batch = self._batch(positions, draws)
         with self.compute.autocast():
             progress = self.step / self.total
-            parts = self.objective(Step(self.model, self.twin, self.job.teacher, batch, threat, draws, progress))
+            known = Step(self.model, self.twin, job.teacher, batch, threat, draws, progress, job.clean_teacher)
+            parts = self.objective(known)
         loss = parts.loss.mean()
         self._add(parts, float(loss.detach()))
         self._require_finite("gradient", self.optimizer.backward(loss))
         self.optimizer.update(schedule.learning_rate(training, self.step, self.total), self.step)
+        self.objective.after_step(self.model)
         if self.twin:
             self.twin.refresh()
         if self.average:
