@@ -19,7 +19,7 @@ from robustdistill.inputs.pixels import to_unit
 from robustdistill.rng import Draws
 from robustdistill.training import alarms, history
 from robustdistill.training.augment import augment, shift
-from robustdistill.training.averaging import Average
+from robustdistill.training.averaging import EMA, SWA, average_of
 from robustdistill.training.feed import Feed
 from robustdistill.training.optimizer import Optimizer
 from robustdistill.training.schedule import learning_rate, threat_at
@@ -88,7 +88,7 @@ def test_the_optimiser_is_that_of_torch(options: dict[str, Any]) -> None:
 
 def test_average_follows_weights_and_statistics() -> None:
     model = models.build(SPEC, 0, "test").train()
-    average = Average(model, 0.99)
+    average = EMA(model, 0.99)
     before = {name: tensor.clone() for name, tensor in average.model.state_dict().items()}
     with torch.no_grad():
         for tensor in model.state_dict().values():

@@ -5,8 +5,11 @@ from __future__ import annotations
 from robustdistill.config import Spec
 from robustdistill.objectives.ard import ARD
 from robustdistill.objectives.ce import CrossEntropy
+from robustdistill.objectives.fgsm_rs import FgsmRS
 from robustdistill.objectives.kd import KD
 from robustdistill.objectives.logit_l1 import LogitL1
+from robustdistill.objectives.mart import MART
+from robustdistill.objectives.n_fgsm import NFGSM
 from robustdistill.objectives.pgd_at import PgdAT
 from robustdistill.objectives.rslad import RSLAD
 from robustdistill.objectives.trades import Trades
@@ -15,7 +18,9 @@ from robustdistill.registry import resolve, table
 
 __all__ = ["OBJECTIVES", "Objective", "Parts", "Sees", "Step", "Teacher", "build"]
 
-OBJECTIVES: dict[str, type[Objective]] = table("objective", CrossEntropy, PgdAT, Trades, KD, ARD, LogitL1, RSLAD)
+OBJECTIVES: dict[str, type[Objective]] = table(
+    "objective", CrossEntropy, PgdAT, FgsmRS, NFGSM, Trades, MART, KD, ARD, LogitL1, RSLAD
+)
 
 
 def build(spec: Spec, where: str = "objective") -> Objective:
