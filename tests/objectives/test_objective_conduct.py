@@ -27,7 +27,7 @@ def unchanged(model: nn.Module, before: dict[str, Tensor]) -> bool:
 
 def test_the_lists_are_what_the_recipes_count_on() -> None:
     assert sorted(STUDENTS) == ["ard", "kd", "logit_l1", "rslad"]
-    assert sorted(ADVERSARIAL) == ["ard", "logit_l1", "pgd_at", "rslad", "trades"]
+    assert sorted(ADVERSARIAL) == ["ard", "fgsm_rs", "logit_l1", "mart", "n_fgsm", "pgd_at", "rslad", "trades"]
     assert {name: found.teacher_sees for name, found in OBJECTIVES.items()} == {
         name: Sees.CLEAN if name in STUDENTS else Sees.NOTHING for name in OBJECTIVES
     }
@@ -103,7 +103,9 @@ def pick(step: Step, keep: Tensor) -> Any:
 
 @pytest.mark.parametrize("name", ADVERSARIAL)
 def test_the_attack_goes_through_the_given_target_and_begins_at_the_given_start(name: str, make: Make) -> None:
-    objective, step = make({"name": name, "attack": {"steps": 1, "step": 1e-6}})
+    one_step: dict[str, Any] = {"fgsm_rs": {"attack": {"step": 1e-6}}, "n_fgsm": {"step": 1e-6}}
+    objective, step = make({"name": name, **one_step.get(name, {"attack": {"steps": 1, "step": 1e-6}})})
+    reach = 0.2 if name == "n_fgsm" else 0.1  # of the noise
     begin = step.batch.x.flip(0)
     calls: list[int] = []
 
@@ -122,7 +124,7 @@ def test_the_attack_goes_through_the_given_target_and_begins_at_the_given_start(
     )
     x_adv = objective(step).x_adv
     assert calls == [32]
-    expected = torch.minimum(torch.maximum(begin, step.batch.x - 0.1), step.batch.x + 0.1)
+    expected = torch.minimum(torch.maximum(begin, step.batch.x - reach), step.batch.x + reach)
     assert torch.allclose(x_adv, expected, atol=1e-5)
 
 

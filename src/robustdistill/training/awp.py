@@ -31,10 +31,10 @@ def worst_weights(
         parts = evaluate(step)
         yield parts, parts.loss.mean()
         return
+    weights = [weight for weight in step.student.parameters() if weight.requires_grad and weight.dim() > 1]
     with _still(step.student, objective):
         parts = evaluate(step)
-    weights = [weight for weight in step.student.parameters() if weight.requires_grad and weight.dim() > 1]
-    grads = torch.autograd.grad(parts.loss.mean(), weights, allow_unused=True)
+        grads = torch.autograd.grad(parts.loss.mean(), weights, allow_unused=True)
     kept = [weight.detach().clone() for weight in weights]
     try:
         _perturb(gamma, weights, grads)
