@@ -193,6 +193,13 @@ def test_a_bad_spec_is_a_sentence_with_its_place(spec: dict[str, Any], sentence:
     assert "student.objective" in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["ce", "pgd_at", "fgsm_rs", "n_fgsm", "trades", "mart"])
+def test_source_formula_cost_and_use_are_said_in_a_line_each(name: str) -> None:
+    for fact in ("source", "formula", "cost", "when"):
+        said = getattr(OBJECTIVES[name], fact)
+        assert said and "\n" not in said and OBJECTIVES[name].__dict__[fact] == said  # its own, not a parent's
+
+
 def test_every_option_is_documented() -> None:
     for found in OBJECTIVES.values():
         for key, field in found.Config.model_fields.items():

@@ -20,7 +20,7 @@ class FgsmRS(PgdAT):
     source = "Wong, Rice, Kolter 2020"
     formula = "CE(S(x'), y); x' = project(x + δ + 1.25·eps·sign ∇CE(S(x+δ), y)), δ ~ U(ball)"
     cost = "student 2 forward and backward"
-    when = "comparison with published fast training, short and at small eps; n_fgsm is safer at the same price"
+    when = "one step of attack must do, in a short training; the alarm of catastrophic overfitting is to be heeded"
 
     class Config(PgdAT.Config):
         attack: Spec = Field(

@@ -27,7 +27,7 @@ class NFGSM(PgdAT):
     source = "de Jorge et al. 2022"
     formula = "CE(S(x'), y); x' = box(z + eps·sign ∇CE(S(z), y)), z = box(x + U(−2·eps, 2·eps))"
     cost = "student 2 forward and backward"
-    when = "the choice where one step of attack must do: ahead of fgsm_rs at the same price"
+    when = "one step of attack must do; safer than fgsm_rs against catastrophic overfitting"
 
     class Config(Smoothed):
         noise: float = Field(
