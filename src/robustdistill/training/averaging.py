@@ -1,9 +1,8 @@
 """Averages of weights, batch-norm statistics included: wider optima, less robust overfitting. One of two kinds.
 
 Statistics are averaged as the weights are. Estimating them anew would need another run over the training data, and a
-choice: clean inputs or attacked ones? A model's statistics blend both as its objective shows them (objectives/types.py),
-and those of clean inputs alone cost an attacked model much. The average keeps the blend, costs nothing, and is there at
-every validation.
+choice: clean inputs or attacked ones? A model's statistics blend both as its objective shows them, and those of clean
+inputs alone cost much under attack. The average keeps the blend, costs nothing, and is there at every validation.
 """
 
 from __future__ import annotations
