@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from robustdistill.errors import BadInput
 from robustdistill.threat import ThreatModel, parse_eps
@@ -74,10 +74,24 @@ class Training(Strict):
     warmup: float = Field(default=0.15, ge=0, lt=1, description="share of all steps in which lr rises from 0")
     eps_warmup: float = Field(default=0.0, ge=0, le=1, description="share of all steps in which eps rises from 0")
     ema: float = Field(default=0.0, ge=0, lt=1, description="decay of the averaged weights; 0 keeps none")
+    swa: float | None = Field(
+        default=None, ge=0, lt=1, description="instead of ema: plain mean of the weights after this share of all steps"
+    )
+    awp: float = Field(
+        default=0.0, ge=0, lt=1, description="worst-case change of each weight tensor, as a share of its norm; 0: none"
+    )
+    awp_warmup: float = Field(default=0.0, ge=0, le=1, description="share of all steps before awp begins")
     clip: float = Field(default=5.0, gt=0, description="largest gradient norm")
     augment: list[Literal["shift", "flip"]] = Field(default=[], description="shift by up to 1/14 of the edge; mirror")
     select_every: int = Field(default=1, ge=1, description="epochs between robust evaluations on validation data")
     select_examples: int = Field(default=512, ge=1, description="validation examples in each of them")
+
+    @field_validator("swa")
+    @classmethod
+    def _one_average(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and info.data.get("ema"):
+            raise ValueError("only one average is kept; set ema to 0, or swa to null")
+        return value
 
 
 class Learner(Strict):

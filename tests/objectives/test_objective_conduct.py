@@ -30,7 +30,7 @@ def test_the_lists_are_what_the_recipes_count_on() -> None:
     two = ["b_mtard", "mtard"]
     assert sorted(STUDENTS) == sorted(["ard", "kd", "logit_l1", "rslad", *two])
     assert sorted(ADVERSARIAL) == sorted(
-        ["adr", "ard", "lbgat", "logit_l1", "peeraid", "pgd_at", "rslad", "trades", *two]
+        ["adr", "ard", "fgsm_rs", "lbgat", "logit_l1", "mart", "n_fgsm", "peeraid", "pgd_at", "rslad", "trades", *two]
     )
     assert sorted(name for name, found in OBJECTIVES.items() if found.needs_clean_teacher) == two
     for name, found in OBJECTIVES.items():
@@ -113,7 +113,9 @@ def pick(step: Step, keep: Tensor) -> Any:
 
 @pytest.mark.parametrize("name", ADVERSARIAL)
 def test_the_attack_goes_through_the_given_target_and_begins_at_the_given_start(name: str, make: Make) -> None:
-    objective, step = make({"name": name, "attack": {"steps": 1, "step": 1e-6}})
+    one_step: dict[str, Any] = {"fgsm_rs": {"attack": {"step": 1e-6}}, "n_fgsm": {"step": 1e-6}}
+    objective, step = make({"name": name, **one_step.get(name, {"attack": {"steps": 1, "step": 1e-6}})})
+    reach = 0.2 if name == "n_fgsm" else 0.1  # of the noise
     begin = step.batch.x.flip(0)
     calls: list[int] = []
 
@@ -125,7 +127,7 @@ def test_the_attack_goes_through_the_given_target_and_begins_at_the_given_start(
     step = replace(step, target=Counting(step.student), batch=step.batch.with_context(start=begin))
     x_adv = objective(step).x_adv
     assert calls == [32]
-    expected = torch.minimum(torch.maximum(begin, step.batch.x - 0.1), step.batch.x + 0.1)
+    expected = torch.minimum(torch.maximum(begin, step.batch.x - reach), step.batch.x + reach)
     assert torch.allclose(x_adv, expected, atol=1e-5)
 
 
@@ -192,6 +194,13 @@ def test_a_bad_spec_is_a_sentence_with_its_place(spec: dict[str, Any], sentence:
     with pytest.raises(BadInput, match=sentence) as caught:
         objectives.build(spec, "student.objective")
     assert "student.objective" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["ce", "pgd_at", "fgsm_rs", "n_fgsm", "trades", "mart"])
+def test_source_formula_cost_and_use_are_said_in_a_line_each(name: str) -> None:
+    for fact in ("source", "formula", "cost", "when"):
+        said = getattr(OBJECTIVES[name], fact)
+        assert said and "\n" not in said and OBJECTIVES[name].__dict__[fact] == said  # its own, not a parent's
 
 
 def test_every_option_is_documented() -> None:

@@ -107,6 +107,23 @@ def interrupted(job: Job, bench: Bench, monkeypatch: pytest.MonkeyPatch, at: int
             fit(job, bench)
 
 
+@pytest.mark.parametrize("at", [STEPS + 3, 2 * STEPS + 5])
+@pytest.mark.parametrize("name", ["trades", "n_fgsm"])
+def test_perturbed_weights_and_their_mean_died_and_bit_equal(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, at: int
+) -> None:
+    """Before the first of the averaged weights and between them; the perturbation begins with the second epoch."""
+
+    def job() -> Job:
+        return make_job({"name": name}, n=160, epochs=3, swa=0.55, awp=0.02, awp_warmup=1 / 3, augment=["shift"])
+
+    interrupted(job(), bench, monkeypatch, at)
+    resumed = fit(job(), bench)
+    assert len(bench.events("resumed")) == 1
+    whole = fit(job(), dataclasses.replace(bench, scratch=tmp_path / "whole"))
+    assert kept(resumed, tmp_path) == kept(whole, tmp_path)
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("at", [1, STEPS, STEPS + 3, 4 * STEPS - 1])
 def test_died_anywhere_and_bit_equal(

@@ -54,6 +54,17 @@ def toy(n: int, seed: int = 0) -> Toy:
     return Toy((noise + light[:, None, None, :]).astype(np.uint8), y, np.arange(n, dtype=np.int64) + 1000 * seed)
 
 
+def tempting(n: int, seed: int = 0) -> Toy:
+    """A faint chequer that is always right and falls to eps 0.1, and halves that hold and mislead in one of seven."""
+    y = np.arange(n, dtype=np.int64) % 2
+    noise = np.stack([Draws(seed).permutation(64, f"noise/{k}").reshape(1, 8, 8) for k in range(n)]) / 4 - 8
+    chequer = np.where((np.indices((8, 8)).sum(0) % 2 == 0) == (y[:, None, None] == 0), 15, -15)
+    told = np.where(np.arange(n) // 2 % 7 == 0, 1 - y, y)
+    halves = np.where((np.arange(8) < 4)[None, :] == (told[:, None] == 0), 88, -88)
+    x = 128 + noise + chequer[:, None] + halves[:, None, None, :]
+    return Toy(x.astype(np.uint8), y, np.arange(n, dtype=np.int64) + 1000 * seed)
+
+
 def make_job(
     objective: dict[str, Any] | None = None,
     *,

@@ -7,10 +7,13 @@ from robustdistill.objectives.adr import ADR
 from robustdistill.objectives.ard import ARD
 from robustdistill.objectives.b_mtard import BMTARD
 from robustdistill.objectives.ce import CrossEntropy
+from robustdistill.objectives.fgsm_rs import FgsmRS
 from robustdistill.objectives.kd import KD
 from robustdistill.objectives.lbgat import LBGAT
 from robustdistill.objectives.logit_l1 import LogitL1
+from robustdistill.objectives.mart import MART
 from robustdistill.objectives.mtard import MTARD
+from robustdistill.objectives.n_fgsm import NFGSM
 from robustdistill.objectives.peeraid import PeerAiD
 from robustdistill.objectives.pgd_at import PgdAT
 from robustdistill.objectives.rslad import RSLAD
@@ -21,7 +24,9 @@ from robustdistill.registry import resolve, table
 __all__ = ["OBJECTIVES", "Objective", "Parts", "Sees", "Step", "Teacher", "build"]
 
 OBJECTIVES: dict[str, type[Objective]] = table(
-    "objective", CrossEntropy, PgdAT, Trades, KD, ARD, LogitL1, RSLAD, MTARD, BMTARD, LBGAT, PeerAiD, ADR
+    "objective",
+    *(CrossEntropy, PgdAT, FgsmRS, NFGSM, Trades, MART, ADR, LBGAT, PeerAiD),
+    *(KD, ARD, LogitL1, RSLAD, MTARD, BMTARD),
 )
 
 

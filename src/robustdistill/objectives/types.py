@@ -88,6 +88,10 @@ class Objective(nn.Module, ABC):
     """Base. A subclass sets the class attributes, documents its Config and writes the equation in `forward`."""
 
     name: ClassVar[str]
+    source: ClassVar[str]  # authors, year
+    formula: ClassVar[str]  # one line, S student, T teacher, x' under attack
+    cost: ClassVar[str]  # passes of one step; K: steps of the inner attack
+    when: ClassVar[str]  # to use it, one short sentence
     Config: ClassVar[type[Any]]
     needs_teacher: bool = False
     needs_clean_teacher: bool = False
