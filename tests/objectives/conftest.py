@@ -18,17 +18,17 @@ from robustdistill.threat import ThreatModel
 CLASSES, FEATURES = 4, 12
 
 
-def net(*seed: int | str, width: int = 16) -> nn.Sequential:
+def net(*seed: int | str, width: int = 16, classes: int = CLASSES) -> nn.Sequential:
     """Smooth, so that losses agree across processors; no dropout, so that a second pass repeats the first."""
     with seeded("objectives", *seed):
         return nn.Sequential(
-            nn.Flatten(), nn.Linear(FEATURES, width), nn.BatchNorm1d(width), nn.SiLU(), nn.Linear(width, CLASSES)
+            nn.Flatten(), nn.Linear(FEATURES, width), nn.BatchNorm1d(width), nn.SiLU(), nn.Linear(width, classes)
         )
 
 
-def confident() -> nn.Module:
+def confident(classes: int = CLASSES) -> nn.Module:
     """A teacher with opinions: at its first weights a net is nearly uniform, and a divergence from it nearly 0."""
-    model = net("teacher", width=24)
+    model = net("teacher", width=24, classes=classes)
     with torch.no_grad():
         model[4].weight *= 6
     return model
@@ -36,18 +36,20 @@ def confident() -> nn.Module:
 
 @pytest.fixture
 def make() -> Callable[..., tuple[Objective, Step]]:
-    """make(spec, **fields of Step): an objective and a step on fresh models. The student is in training mode."""
+    """make(spec, **fields of Step): an objective and a step on fresh models. The student is in training mode, half of
+    the training is done."""
 
-    def build(spec: dict[str, Any], **given: Any) -> tuple[Objective, Step]:
+    def build(spec: dict[str, Any], classes: int = CLASSES, **given: Any) -> tuple[Objective, Step]:
         index = torch.arange(32)
         x = Draws(4).uniform(torch.empty(32, 3, 4), index, "x")
         fields: dict[str, Any] = {
-            "student": net("student").train(),
+            "student": net("student", classes=classes).train(),
             "target": None,
-            "teacher": Teacher(confident()),
-            "batch": Batch(x, index % CLASSES, index),
+            "teacher": Teacher(confident(classes)),
+            "batch": Batch(x, index % classes, index),
             "threat": ThreatModel("linf", 0.1),
             "draws": Draws(8, epoch=2),
+            "progress": 0.5,
         }
         return objectives.build(spec), Step(**fields | given)
 
