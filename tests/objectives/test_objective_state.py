@@ -92,6 +92,23 @@ def test_each_target_has_its_own_temperature_and_the_teachers_logits_are_left_al
     assert torch.allclose(parts.loss, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_the_attack_moves_away_from_its_own_target_and_each_pass_has_its_own_losses(make: Make) -> None:
+    objective, step = make({"name": "absld"})
+    objective(step)
+    objective.temperatures = torch.tensor([[5.0, 0.5, 5.0, 0.5], [1.0, 1.0, 1.0, 1.0]])
+    student, before, y = copy.deepcopy(step.student), objective.losses, step.batch.y
+    x_adv = objective(step).x_adv
+    logits = step.teacher.logits(step.batch.x)
+    hot = logits / objective.temperatures[0, y][:, None]
+    frozen = dataclasses.replace(step, student=student)
+    assert torch.equal(x_adv, objective.adversary(frozen, reference=hot))
+    assert not torch.equal(x_adv, objective.adversary(frozen, reference=logits))
+    for row, at_x in enumerate((x_adv, step.batch.x)):
+        ce = -student(at_x).log_softmax(1)[torch.arange(32), y]
+        expected = torch.stack([ce[y == c].sum() for c in range(4)])
+        assert torch.allclose(objective.losses[row] - before[row], expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("spec", [{"name": "absld"}, {"name": "igdm", "base": {"name": "absld"}}])
 @pytest.mark.parametrize("stop", [1, 3, 4, 6])
 def test_resumed_anywhere_the_temperatures_go_on(spec: dict[str, Any], stop: int, make: Make) -> None:
