@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from robustdistill import objectives
 from robustdistill.attacks import Batch
+from robustdistill.models import ModelSpec
 from robustdistill.objectives import Objective, Step, Teacher
 from robustdistill.rng import Draws, seeded
 from robustdistill.threat import ThreatModel
@@ -34,6 +35,11 @@ def confident(classes: int = CLASSES) -> nn.Module:
     return model
 
 
+def toy(classes: int = CLASSES) -> ModelSpec:
+    """What the net is, for objectives that ask."""
+    return ModelSpec({"name": "toy"}, (3, 4), classes, 0.0, 1.0, (0.0,) * 3, (1.0,) * 3)
+
+
 @pytest.fixture
 def make() -> Callable[..., tuple[Objective, Step]]:
     """make(spec, **fields of Step): an objective and a step on fresh models. The student is in training mode, half of
@@ -51,9 +57,16 @@ def make() -> Callable[..., tuple[Objective, Step]]:
             "draws": Draws(8, epoch=2),
             "progress": 0.5,
         }
-        return objectives.build(spec), Step(**fields | given)
+        step, objective = Step(**fields | given), objectives.build(spec)
+        objective.begin(step.student, toy(classes), 8)
+        return objective.train(), step
 
     return build
+
+
+@pytest.fixture(name="toy")
+def toy_spec() -> Callable[..., ModelSpec]:
+    return toy
 
 
 class TwoLogits(nn.Module):

@@ -67,13 +67,15 @@ BY_HAND: list[tuple[dict[str, Any], float]] = [
 
 
 @pytest.mark.parametrize(("spec", "expected"), BY_HAND)
-def test_by_hand(spec: dict[str, Any], expected: float, two_logits: type[nn.Module]) -> None:
+def test_by_hand(spec: dict[str, Any], expected: float, two_logits: type[nn.Module], toy: Callable[..., Any]) -> None:
     index = torch.arange(3)
     batch = Batch(torch.full((3, 2), 0.5), torch.zeros(3, dtype=torch.int64), index)
     teacher = Teacher(two_logits(0.0, (0.0, math.log(3))))  # type: ignore[call-arg]
     student = two_logits(1.0, (0.0, 0.0))  # type: ignore[call-arg]
     step = Step(student, None, teacher, batch, ThreatModel("linf", 0.1), Draws(0), progress=0.5)
-    parts = objectives.build(spec)(step)
+    objective = objectives.build(spec)
+    objective.begin(student, toy(2), 0)
+    parts = objective(step)
     assert parts.loss.tolist() == pytest.approx([expected] * 3, rel=1e-5)
 
 
@@ -230,9 +232,7 @@ def climb(model: nn.Module, x: Tensor, begin: Tensor, loss: Callable[[Tensor, Te
     return x_adv.detach()
 
 
-SHARP = {
-    name: {"name": name, "teacher_temperature": 0.6} for name in ("rslad", "adaad", "adaiad", "saad", "dgad", "absld")
-}
+SHARP = {name: {"name": name, "teacher_temperature": 0.6} for name in "rslad adaad adaiad saad dgad absld".split()}
 SHARP["igdm"] = {"name": "igdm", "base": SHARP["adaad"]}
 
 

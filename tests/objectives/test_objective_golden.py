@@ -38,6 +38,7 @@ def train(objective: Objective, step: Step) -> list[float]:
         with torch.no_grad():
             for weight, grad in zip(weights, torch.autograd.grad(loss, weights), strict=True):
                 weight -= 0.2 * grad
+        objective.after_step(step.student)
         losses.append(round(loss.item(), 6))
     return losses
 

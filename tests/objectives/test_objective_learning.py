@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -40,12 +42,13 @@ def robust_accuracy(student: nn.Module) -> float:
 
 
 @pytest.mark.parametrize("name", [name for name, found in OBJECTIVES.items() if found.needs_teacher])
-def test_a_student_learns_to_hold(name: str) -> None:
+def test_a_student_learns_to_hold(name: str, toy: Callable[..., Any]) -> None:
     with seeded("learning", "student"):
         student = nn.Sequential(nn.Linear(6, 24), nn.SiLU(), nn.Linear(24, 3))
     before = robust_accuracy(student)
     optimizer = torch.optim.Adam(student.parameters(), lr=0.02)
     objective, teacher = objectives.build({"name": name}), Teacher(Rule())
+    objective.begin(student, toy(3), 3)
     step = Step(student, None, teacher, examples(64, 0), THREAT, Draws(3))
     for k in range(STEPS):
         loss = objective(
@@ -54,4 +57,5 @@ def test_a_student_learns_to_hold(name: str) -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        objective.after_step(student)
     assert robust_accuracy(student) > max(0.9, before + 0.4)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from robustdistill.config import Spec, dump
 from robustdistill.errors import BadInput
+from robustdistill.models.spec import ModelSpec
 from robustdistill.objectives.heard import Heard
 from robustdistill.objectives.kl import kl
 from robustdistill.objectives.types import Distilled, Objective, Parts, Sees, Step
@@ -73,6 +74,12 @@ class IGDM(Objective):
 
     def companions(self) -> list[nn.Module]:
         return self.base.companions()
+
+    def begin(self, student: nn.Module, spec: ModelSpec, seed: int) -> None:
+        self.base.begin(student, spec, seed)
+
+    def after_step(self, student: nn.Module) -> None:
+        self.base.after_step(student)
 
     def adversary(self, step: Step, reference: Tensor | None = None) -> Tensor:
         return self.base.adversary(step, reference)

@@ -22,6 +22,7 @@ from robustdistill import attacks
 from robustdistill.attacks.types import Batch, Goal, Target, TorchTarget, attack_mode
 from robustdistill.config import Spec, Strict
 from robustdistill.errors import BadInput
+from robustdistill.models.spec import ModelSpec
 from robustdistill.rng import Draws
 from robustdistill.threat import ThreatModel
 
@@ -100,8 +101,21 @@ class Objective(nn.Module, ABC):
         self.attack = None if spec is None else attacks.build(spec, f"{where}.attack")
 
     def companions(self) -> list[nn.Module]:
-        """Models that are trained jointly with the student (peers, guides); none here."""
+        """Models that are trained jointly with the student (peers, guides); none here. They exist after `begin`."""
         return []
+
+    def begin(self, student: nn.Module, spec: ModelSpec, seed: int) -> None:
+        """Called once, before the optimiser is made and a checkpoint is read: builds what else is trained or carried.
+
+        Parameters and buffers made here are optimised (where they require a gradient), moved and saved with the
+        objective. student: at its first weights; spec: what it is; seed: of the training.
+        """
+
+    def after_step(self, student: nn.Module) -> None:
+        """Called once after each update of the student's weights: the place to change state.
+
+        `forward` must leave state alone, since one step may ask for the loss more than once.
+        """
 
     @abstractmethod
     def forward(self, step: Step) -> Parts:

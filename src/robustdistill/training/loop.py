@@ -62,6 +62,7 @@ class _Loop:
         self.job, self.journal, self.compute = job, tools.journal, compute
         self.device, self.draws = compute.device, rng.Draws(job.seed)
         self.model = job.model.to(self.device).train()
+        job.objective.begin(self.model, job.model.spec, job.seed)
         self.objective = job.objective.to(self.device).train()
         if job.teacher is not None:
             job.teacher.model.to(self.device)
@@ -140,6 +141,7 @@ class _Loop:
         self._add(parts, float(loss.detach()))
         self._require_finite("gradient", self.optimizer.backward(loss))
         self.optimizer.update(schedule.learning_rate(training, self.step, self.total), self.step)
+        self.objective.after_step(self.model)
         if self.twin:
             self.twin.refresh()
         if self.average:
