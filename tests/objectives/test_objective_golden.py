@@ -25,6 +25,8 @@ CASES: dict[str, dict[str, Any]] = {name: {"name": name} for name in OBJECTIVES}
     "ard T4 ce": {"name": "ard", "temperature": 4.0, "ce_weight": 0.5},
     "logit_l1 clean": {"name": "logit_l1", "adversarial": False},
     "rslad sharp": {"name": "rslad", "teacher_temperature": 0.6, "ce_weight": 0.3, "attack": {"steps": 3}},
+    "igdm rslad": {"name": "igdm", "weight": 3.0, "base": {"name": "rslad", "attack": {"steps": 3}}},
+    "saad clean": {"name": "saad", "clean_weight": 0.5, "attack": {"steps": 3}},
     "pgd_at l2": {"name": "pgd_at", "attack": {"steps": 3}},
 }
 

@@ -105,7 +105,7 @@ def test_the_attack_is_on_the_student_with_the_label(name: str, make: Make) -> N
     x, y, index = step.batch.x, step.batch.y, step.batch.index
     begin = (x + 0.001 * step.draws.normal(x, index, "pgd")).clamp(0, 1)
     frozen = copy.deepcopy(step.student).eval()
-    expected = climb(frozen, x, begin, lambda z: F.cross_entropy(z, y, reduction="sum"))
+    expected = climb(frozen, x, begin, lambda z, at: F.cross_entropy(z, y, reduction="sum"))
     assert torch.isclose(objective(step).x_adv, expected, atol=1e-5).float().mean() > 0.99
 
 

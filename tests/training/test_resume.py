@@ -124,6 +124,22 @@ def test_perturbed_weights_and_their_mean_died_and_bit_equal(
     assert kept(resumed, tmp_path) == kept(whole, tmp_path)
 
 
+def test_an_objective_with_state_died_within_an_epoch_and_bit_equal(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Class temperatures, and the sums of losses that the next epoch's come from; within another objective at that."""
+    base = {"name": "absld", "attack": {"steps": 2}}
+
+    def job() -> Job:
+        return make_job({"name": "igdm", "base": base}, n=160, teacher=True, epochs=3)
+
+    interrupted(job(), bench, monkeypatch, STEPS + 3)
+    resumed = fit(job(), bench)
+    assert len(bench.events("resumed")) == 1
+    whole = fit(job(), dataclasses.replace(bench, scratch=tmp_path / "whole"))
+    assert kept(resumed, tmp_path) == kept(whole, tmp_path)
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("at", [1, STEPS, STEPS + 3, 4 * STEPS - 1])
 def test_died_anywhere_and_bit_equal(

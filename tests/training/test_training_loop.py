@@ -13,6 +13,7 @@ import torch
 from training_bench import Bench, make_job, tempting, toy
 
 from robustdistill.errors import BadInput
+from robustdistill.objectives import OBJECTIVES
 from robustdistill.objectives.types import Parts
 from robustdistill.rng import Draws
 from robustdistill.training import Job, fit, loop, measured
@@ -28,11 +29,19 @@ def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("objective", "terms"), [("ce", "ce"), ("pgd_at", "ce_adv"), ("trades", "ce"), ("rslad", "kl_adv")]
+    ("objective", "terms"),
+    [
+        ("ce", "ce"),
+        ("pgd_at", "ce_adv"),
+        ("trades", "ce"),
+        ("rslad", "kl_adv"),
+        ("adaad", "kl_adv"),
+        ("saad", "kl_adv"),
+    ],
 )
 def test_every_kind_of_objective_runs(bench: Bench, job: Callable[..., Job], objective: str, terms: str) -> None:
     spec = {"name": objective} | ({} if objective == "ce" else {"attack": {"name": "pgd", "steps": 2}})
-    given = job(spec, teacher=objective == "rslad", epochs=3)
+    given = job(spec, teacher=OBJECTIVES[objective].needs_teacher, epochs=3)
     result = fit(given, bench)
     assert [row["epoch"] for row in result.history] == [1, 2, 3]
     assert [row["step"] for row in result.history] == [6, 12, 18]

@@ -19,7 +19,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from robustdistill import attacks
-from robustdistill.attacks.types import Batch, Target, TorchTarget, attack_mode
+from robustdistill.attacks.types import Batch, Goal, Target, TorchTarget, attack_mode
 from robustdistill.config import Spec, Strict
 from robustdistill.errors import BadInput
 from robustdistill.models.spec import ModelSpec
@@ -137,7 +137,12 @@ class Objective(nn.Module, ABC):
             raise ValueError(f"objective {self.name!r} has no attack")
         batch = step.batch if reference is None else step.batch.with_context(reference=reference)
         target = step.target or TorchTarget(step.student)
-        return self.attack(target, batch, step.threat, step.draws, start=batch.get("start"))
+        goal = self.moving_goal(step) if self.attack.config.goal == "kl" else None
+        return self.attack(target, batch, step.threat, step.draws, goal=goal, start=batch.get("start"))
+
+    def moving_goal(self, step: Step) -> Goal | None:
+        """What the goal "kl" stands for where the target of the divergence moves with x'; None: the reference."""
+        return None
 
     def teacher_of(self, step: Step) -> Teacher:
         """The step's teacher. Raises BadInput if there is none."""

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from robustdistill import registry
 from robustdistill.config import Spec, dump
 
-KINDS = ("model", "objective", "attack")
+KINDS = ("model", "objective", "base", "attack")  # base: the objective that another one is added to
 
 
 def config_of(kind: str, spec: Spec, where: str) -> BaseModel:
@@ -21,7 +21,7 @@ def config_of(kind: str, spec: Spec, where: str) -> BaseModel:
     from robustdistill.models import MODELS
     from robustdistill.objectives import OBJECTIVES
 
-    tables: dict[str, Any] = {"model": MODELS, "objective": OBJECTIVES, "attack": ATTACKS}
+    tables: dict[str, Any] = {"model": MODELS, "objective": OBJECTIVES, "base": OBJECTIVES, "attack": ATTACKS}
     config: BaseModel = registry.resolve(kind, tables[kind], spec, where=where)[1]
     return config
 
