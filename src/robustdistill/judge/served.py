@@ -1,0 +1,70 @@
+"""An ONNX file as a function of inputs: what is served, and all there is of a model that comes without its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from robustdistill.errors import BadInput
+
+_FIX = "export the model again: dvc repro export, or fetch the version again"
+
+
+class Served:
+    """Answers of a session of ONNX Runtime, on the processor."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        given = session.get_inputs()[0]
+        self._name, first = given.name, (given.shape or [None])[0]
+        self._fixed = first if isinstance(first, int) and first > 0 else None  # batch size that was fixed at export
+
+    @classmethod
+    def foreign(cls, path: Path, threads: int, shape: tuple[int, ...]) -> Served:
+        """A file from elsewhere. Raises BadInput unless it takes float32 inputs [B, *shape] and nothing else."""
+        opened = session(path, threads)
+        inputs = opened.get_inputs()
+        if len(inputs) != 1 or inputs[0].type != "tensor(float)":
+            took = ", ".join(f"{each.name}: {each.type}" for each in inputs)
+            raise BadInput(f"the file takes {took}", where=str(path), fix="export it with one input of float32 images")
+        sizes = inputs[0].shape
+        told = list(sizes[1:])
+        if len(sizes) != len(shape) + 1 or any(isinstance(a, int) and a != b for a, b in zip(told, shape, strict=True)):
+            raise BadInput(f"the file takes inputs of shape {sizes}, the data are {list(shape)}", where=str(path))
+        return cls(opened)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.from_numpy(self.run(x.detach().cpu().numpy()))
+
+    def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The first output for x [B, *shape]; a file of a fixed batch size is asked as often as that takes."""
+        if self._fixed is None or self._fixed == len(x):
+            return self._ask(x)
+        parts = []
+        for begin in range(0, len(x), self._fixed):
+            part = x[begin : begin + self._fixed]
+            lacking = self._fixed - len(part)
+            full = np.concatenate([part, np.repeat(part[-1:], lacking, axis=0)]) if lacking else part
+            parts.append(self._ask(full)[: len(part)])
+        return np.concatenate(parts)
+
+    def _ask(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = self._session.run(None, {self._name: x})[0]
+        return found
+
+
+def session(path: Path, threads: int) -> Any:
+    """ONNX Runtime on the processor. Raises BadInput for a file that it cannot run."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions share no base class
+        raise BadInput(f"ONNX Runtime cannot load the model: {error}", where=str(path), fix=_FIX) from error
