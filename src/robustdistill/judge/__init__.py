@@ -57,8 +57,9 @@ def judge(export: Path, prepared: Path, adversaries: Path | None, out: Path, par
     tools.scratch. Raises BadInput if a file is damaged, or model and data do not fit together.
     """
     subject, data = Subject.open(export, tools.compute), Prepared.open(prepared)
-    require_fit(subject, data, export)
-    threat = params.threat.model(data.manifest.low, data.manifest.high)
+    made = data.manifest
+    require_fit(subject, export, shape=made.shape, names=list(made.classes), bounds=(made.low, made.high))
+    threat = params.threat.model(made.low, made.high)
     test, n = data.split("test"), params.judge.examples
     sample = draw(test, n, params.seed, tools.compute.device, subject.trained_on)
     found = evaluate(subject, sample, threat, params.judge, tools, seed=params.seed, adversaries=adversaries)
@@ -146,17 +147,26 @@ def _last_word(trial: Trial, protocol: Judge) -> None:
         trial.last_word(suite, rand=protocol.autoattack == "rand")
 
 
-def require_fit(subject: Subject, data: Prepared, where: Path | str) -> None:
-    """Raises BadInput unless the model is one of these data: shape, range, classes and their order."""
-    manifest = data.manifest
-    ours = (subject.shape, subject.classes, subject.low, subject.high)
-    theirs = (manifest.shape, len(manifest.classes), manifest.low, manifest.high)
-    if ours != theirs:
+def require_fit(
+    subject: Subject,
+    where: Path | str,
+    *,
+    shape: tuple[int, ...],
+    names: list[str] | None,
+    bounds: tuple[float, float] | None = None,
+) -> None:
+    """Raises BadInput unless the model is one of data with this shape, these classes in order and this range.
+
+    names, bounds: None where the data do not say.
+    """
+    classes = subject.classes if names is None else len(names)
+    low, high = bounds or (subject.low, subject.high)
+    if (subject.shape, subject.classes, subject.low, subject.high) != (shape, classes, low, high):
         raise BadInput(
-            f"the model takes inputs {ours[0]} in [{ours[2]}, {ours[3]}] of {ours[1]} classes, the data are "
-            f"{theirs[0]} in [{theirs[2]}, {theirs[3]}] of {theirs[1]}",
+            f"the model takes inputs {subject.shape} in [{subject.low}, {subject.high}] of {subject.classes} classes, "
+            f"the data are {shape} in [{low}, {high}] of {classes}",
             where=str(where),
             fix="judge a model on the data it was made for",
         )
-    if subject.names != list(manifest.classes):
+    if names is not None and subject.names != names:
         raise BadInput("the model's classes are not those of the data, or in another order", where=str(where))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -113,21 +113,24 @@ class Subject:
         high: float = 1.0,
         names: Sequence[str] | None = None,
         device: str = "cpu",
-        file: Served | None = None,
-        onnx: str | None = None,
     ) -> Subject:
         """Any torch module of inputs in [low, high]; it is put into evaluation mode, its weights are frozen.
 
-        names: of the classes, default "0", "1", …. What it serves are its own logits, unless `file` (with its hash
-        `onnx`) is another form of it. Raises BadInput if there is not one name for each class.
+        names: of the classes, default "0", "1", …. What it serves are its own logits. Raises BadInput if there is not
+        one name for each class.
         """
         if names is not None and len(names) != classes:
             raise BadInput(f"{len(names)} class names for a model of {classes} classes")
         sha256 = foreign.digest(module)
         model = foreign.Foreign(module.to(device).eval().requires_grad_(False), classes).eval()
-        about = _about(sha256, onnx, parameters(module), type(module).__name__, Access.GRADIENT)
+        about = _about(sha256, None, parameters(module), type(module).__name__, Access.GRADIENT)
         found = numbered(classes) if names is None else list(names)
-        return cls(model, tuple(shape), found, low, high, about, [sha256, onnx], file)
+        return cls(model, tuple(shape), found, low, high, about, [sha256, None])
+
+    def as_file(self, path: Path, compute: Compute) -> Subject:
+        """The same model, served by an ONNX file from elsewhere: this one is its twin. Raises BadInput."""
+        file, onnx = Served.foreign(path, compute.threads, self.shape), weights.digest(path)
+        return replace(self, file=file, about={**self.about, "onnx_sha256": onnx}, key=[self.about["sha256"], onnx])
 
     @classmethod
     def of_file(cls, path: Path, compute: Compute, *, shape: Sequence[int], names: Sequence[str]) -> Subject:
