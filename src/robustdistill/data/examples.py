@@ -65,9 +65,9 @@ def _of_npz(path: Path) -> Examples:
     where = f"{shown(path)}, {stems[0]}"
     y = arrays.labels(found[stems[1]], f"{shown(path)}, {stems[1]}")
     layout = arrays.layout(found[stems[0]], len(y), where)
-    x = _in_range(_channels_first(found[stems[0]], layout), where)
     if not len(y):
         raise BadInput("there are no examples", where=where)
+    x = _in_range(_channels_first(found[stems[0]], layout), where)
     return Examples(x, y, _ids(x))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import inspect
 import re
 import traceback
@@ -72,13 +73,19 @@ def columns(module: Answer, x: Tensor) -> int:
 
 def failed(what: str, error: BaseException) -> BadInput:
     """An error inside the user's code as a sentence that names the line; the traceback is for --debug."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
-    where = f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
-    own = [frame for frame in frames if "site-packages" not in frame.filename]
-    if own and own[-1] is not frames[-1]:
-        where = f"{own[-1].filename}, line {own[-1].lineno}"
+    if isinstance(error, SyntaxError):
+        where = f"{error.filename}, line {error.lineno}"
+    else:
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _ours(frame.filename)]
+        theirs = [frame for frame in frames if "site-packages" not in frame.filename] or frames
+        where = f"{theirs[-1].filename}, line {theirs[-1].lineno}" if theirs else ""
     said = str(error).strip().splitlines()
     return BadInput(f"{what}: {type(error).__name__}: {said[0] if said else ''}", where=where, fix="see it: --debug")
+
+
+def _ours(filename: str) -> bool:
+    """Whether a frame is of this package or of the import machinery: not where the user has to look."""
+    return filename.startswith((str(Path(__file__).parents[1]), "<frozen", str(Path(importlib.__file__).parent)))
 
 
 def digest(module: nn.Module) -> str:

@@ -40,7 +40,7 @@ class Served:
         return cls(opened)
 
     def __call__(self, x: Tensor) -> Tensor:
-        return torch.from_numpy(self.run(x.detach().cpu().numpy()))
+        return torch.from_numpy(self.run(x.detach().cpu().numpy())).to(x.device)
 
     def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """The first output for x [B, *shape]; a file of a fixed batch size is asked as often as that takes."""
