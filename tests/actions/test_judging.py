@@ -346,7 +346,7 @@ def test_help_teaches(judge: Judge, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_recipes_and_this_command_use_the_same_attacks() -> None:
-    from robustdistill.actions.judging import OWN
+    from robustdistill.actions.judge_case import OWN
     from robustdistill.attacks import build as attack
 
     of_recipe = recipes.load("digits").params.judge.attacks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,59 @@ def test_logits_that_are_no_numbers_end_in_a_finding(make: Make) -> None:
     found = evaluated(case, foreign(Nan()))
     assert found.card["robust"]["accuracy"] == 0 and not found.healthy
     assert "finite_logits" in {item["name"] for item in found.card["health"] if not item["ok"]}
+
+
+@pytest.mark.parametrize("value", [torch.inf, -torch.inf])
+def test_infinite_logits_end_in_a_finding(make: Make, value: float) -> None:
+    case = make(4)
+
+    class Infinite(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            logits = case.model(x)
+            return torch.where(logits > 0.5, value, logits)
+
+    found = evaluated(case, foreign(Infinite()))
+    assert "finite_logits" in {item["name"] for item in found.card["health"] if not item["ok"]}
+    json.dumps(found.card, allow_nan=False)
+
+
+def test_a_module_that_writes_into_its_input_is_judged_like_any(make: Make) -> None:
+    case = make(4)
+
+    class Writes(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            logits: Tensor = case.model(x.sub_(0.25) + 0.25)
+            return logits
+
+    sample = sample_of(case)
+    found = evaluated(case, foreign(Writes()))
+    assert torch.equal(found.trial.sample.x, sample.x)
+    np.testing.assert_array_equal(found.trial.standing, case.analytic)
+
+
+def test_stored_pieces_are_not_taken_for_those_of_other_code(make: Make) -> None:
+    case = make(4)
+
+    class Same(nn.Module):
+        def __init__(self, answer: Callable[[Tensor], Tensor]) -> None:
+            super().__init__()
+            self.net, self.answer = case.model, answer
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.answer(x)
+
+    one, other = foreign(Same(lambda x: case.model(x))), foreign(Same(lambda x: -case.model(x)))
+    assert one.key == other.key  # equal class, weights and file
+    assert evaluated(case, one).card["clean"]["accuracy"] > 0.5 > evaluated(case, other).card["clean"]["accuracy"]
+    folders = list((case.root / "foreign" / "judge").iterdir())
+    assert len(folders) == 2
+
+
+def test_a_scripted_module_is_judged_like_any(make: Make) -> None:
+    case = make(4)
+    net = nn.Sequential(nn.Flatten(), case.model.net.linear)  # type: ignore[union-attr, arg-type]
+    found = evaluated(case, foreign(torch.jit.script(net)))
+    assert found.trial.standing.sum() > 0 and found.healthy
 
 
 def test_a_file_alone_is_attacked_by_scores_and_is_never_healthy(make: Make) -> None:

@@ -70,7 +70,10 @@ def versions(settings: Settings) -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="new folder for the results; default: judged/NAME-HASH")
 @pass_settings
 def judge(settings: Settings, /, **given: Any) -> int:
-    """Judge any model: how robust is it, and can the figure be trusted?
+    """Judge any model, yours or ours.
+
+    How many images does it still classify rightly when each may be changed within the threat model? And can that
+    figure be trusted?
 
     \b
     TARGET is one of
@@ -96,9 +99,10 @@ def judge(settings: Settings, /, **given: Any) -> int:
     """
     from robustdistill import console
     from robustdistill.actions import judging
+    from robustdistill.actions.judge_case import Request
     from robustdistill.errors import Unhealthy
 
-    request = judging.Request(**given)
+    request = Request(**given)
     listener = console.progress(console.console())
     try:
         result = judging.run(settings.workspace_if_any(), request, listeners=[listener], debug=settings.debug)

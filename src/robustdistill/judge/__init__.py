@@ -1,7 +1,8 @@
-"""What is measured: attacks in sequence on the exported model, the last word to AutoAttack, and whether to trust it."""
+"""What is measured: attacks in sequence on a model, the last word to AutoAttack, and whether to trust it."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,7 +23,7 @@ from robustdistill.judge.sample import Sample, draw
 from robustdistill.judge.subject import Subject
 from robustdistill.judge.transfer import stored
 from robustdistill.judge.trial import Trial, kind_of, label
-from robustdistill.rng import derive
+from robustdistill.rng import derive, seeded
 from robustdistill.threat import ThreatModel
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Judgement", "evaluate", "judge"]
 
 SURROGATE: Spec = {"name": "pgd", "steps": 40, "goal": "margin", "keep": "best"}  # made on another model, replayed
+ASKED = 16  # examples whose logits are part of what a stored piece depends on
 
 
 class Judgement(NamedTuple):
@@ -42,12 +44,7 @@ class Judgement(NamedTuple):
     @property
     def healthy(self) -> bool:
         """Whether a decision may rest on the figures: no check of level "error" failed."""
-        return healthy(self.card)
-
-
-def healthy(card: Mapping[str, Any]) -> bool:
-    """As `Judgement.healthy`, of a stored scorecard."""
-    return all(item["ok"] or item["level"] != "error" for item in card["health"])
+        return all(item["ok"] or item["level"] != "error" for item in self.card["health"])
 
 
 def judge(export: Path, prepared: Path, adversaries: Path | None, out: Path, params: Params, tools: Tools) -> None:
@@ -108,6 +105,7 @@ def _trial(subject: Subject, sample: Sample, threat: ThreatModel, protocol: Judg
         "judge": dump(protocol),
         "seed": seed,
         "compute": [tools.compute.device, tools.compute.threads],
+        "answers": _answers(subject, sample),
     }
 
     def report(name: str, done: int, total: int, robust: int) -> None:
@@ -115,6 +113,13 @@ def _trial(subject: Subject, sample: Sample, threat: ThreatModel, protocol: Judg
 
     pieces = Pieces.of(tools.scratch, key)
     return Trial(subject, sample, threat, derive(seed, "judge"), protocol.chunk, pieces, report)
+
+
+def _answers(subject: Subject, sample: Sample) -> str:
+    """What the model says of the first examples, hashed: code that weights do not tell apart answers otherwise."""
+    with seeded("judge", "answers"):
+        logits = subject.logits(sample.x[:ASKED])
+    return hashlib.sha256(logits.cpu().numpy().tobytes()).hexdigest()
 
 
 def _attack(trial: Trial, protocol: Judge, attempts: list[Attack]) -> None:

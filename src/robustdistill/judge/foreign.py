@@ -48,7 +48,7 @@ class Foreign(nn.Module):
 def ask(module: Answer, x: Tensor) -> Tensor:
     """What the module makes of x [B, *shape]: any floating tensor. Raises BadInput for an error or another answer."""
     try:
-        answer = module(x)
+        answer = module(x.clone())  # it may write into what it is given
     except BadInput:
         raise
     except Exception as error:  # the user's own code
@@ -86,6 +86,13 @@ def failed(what: str, error: BaseException) -> BadInput:
 def _ours(filename: str) -> bool:
     """Whether a frame is of this package or of the import machinery: not where the user has to look."""
     return filename.startswith((str(Path(__file__).parents[1]), "<frozen", str(Path(importlib.__file__).parent)))
+
+
+def frozen(module: nn.Module) -> nn.Module:
+    """In evaluation mode, without weight gradients; one by one, since a scripted module has no requires_grad_."""
+    for weight in module.parameters():
+        weight.requires_grad_(False)
+    return module.eval()
 
 
 def digest(module: nn.Module) -> str:

@@ -122,7 +122,7 @@ class Subject:
         if names is not None and len(names) != classes:
             raise BadInput(f"{len(names)} class names for a model of {classes} classes")
         sha256 = foreign.digest(module)
-        model = foreign.Foreign(module.to(device).eval().requires_grad_(False), classes).eval()
+        model = foreign.Foreign(foreign.frozen(module.to(device)), classes).eval()
         about = _about(sha256, None, parameters(module), type(module).__name__, Access.GRADIENT)
         found = numbered(classes) if names is None else list(names)
         return cls(model, tuple(shape), found, low, high, about, [sha256, None])
