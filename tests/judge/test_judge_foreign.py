@@ -21,7 +21,7 @@ from robustdistill.errors import BadInput
 from robustdistill.judge import Judgement, evaluate
 from robustdistill.judge.foreign import Foreign, columns
 from robustdistill.judge.sample import Sample, draw
-from robustdistill.judge.served import Served
+from robustdistill.judge.served import Served, traced
 from robustdistill.judge.subject import Subject
 
 Make = Callable[..., Case]
@@ -219,6 +219,34 @@ def test_a_file_of_a_fixed_batch_size_is_asked_in_parts(tmp_path: Path, make: Ma
     np.testing.assert_allclose(file.run(x.numpy()), net(x).numpy(), atol=1e-5)
     with pytest.raises(BadInput, match="the data are"):
         Served.foreign(path, 1, (3, EDGE, EDGE))
+
+
+def test_queries_go_to_a_copy_only_where_it_is_a_true_one(make: Make) -> None:
+    case = make(4)
+    x = sample_of(case).x
+    x = x[x[:, 0, 0, 0].argsort()]  # the first batch begins with 0.39, the second with about 0.5
+
+    class Odd(nn.Module):
+        def __init__(self, how: str) -> None:
+            super().__init__()
+            self.net, self.how = case.model, how
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits: Tensor = self.net(x)
+            if self.how == "random":
+                return logits + 0.1 * torch.rand_like(logits)
+            if self.how == "branches":  # tracing sees one way only
+                return logits if float(x.flatten()[0]) > 0.45 else -logits
+            if self.how == "nan":
+                return logits * torch.nan
+            return logits
+
+    copy = traced(foreign(Odd("")).model, x)
+    assert copy is not None
+    np.testing.assert_allclose(copy.run(x[:5].numpy()), case.model(x[:5]).numpy(), atol=1e-4)
+    before = torch.get_rng_state()
+    assert [traced(foreign(Odd(how)).model, x) for how in ("random", "branches", "nan")] == [None] * 3
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_names_and_classes_must_agree(make: Make) -> None:

@@ -18,6 +18,7 @@ from robustdistill.actions.judge_case import Case, Request, prepare
 from robustdistill.config import dump
 from robustdistill.errors import BadInput
 from robustdistill.journal import RUN_VARIABLE, Journal
+from robustdistill.machine import cores
 from robustdistill.services import leash
 from robustdistill.workspace import Workspace, write_atomically
 
@@ -56,6 +57,8 @@ def run(
     if os.environ.get(RUN_VARIABLE):
         leash.watch()  # judged for a flow: not to outlive it
     compute = devices.choose()
+    if not request.as_workspace and not os.environ.get(devices.THREADS_VARIABLE):
+        compute = replace(compute, threads=cores())  # no other stage runs beside it
     if request.device:
         compute = replace(compute, device=devices.require_device(request.device))
     devices.apply(compute)

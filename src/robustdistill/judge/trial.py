@@ -22,6 +22,7 @@ from robustdistill.engine.twin import Twin
 from robustdistill.judge import autoattack
 from robustdistill.judge.resume import Arrays, Pieces
 from robustdistill.judge.sample import Sample
+from robustdistill.judge.served import traced
 from robustdistill.judge.subject import Subject
 from robustdistill.rng import Draws
 from robustdistill.threat import ThreatModel
@@ -104,7 +105,7 @@ class Trial:
     def _suite(self, suite: autoattack.Suite, role: str, *, rand: bool) -> Row:
         kind = autoattack.RandAutoAttack if rand else autoattack.AutoAttack
         classes, device = self.subject.classes, self.sample.x.device
-        served = self.subject.served if self.subject.file is not None and device.type == "cpu" else None
+        served = self._queries(rand=rand) if device.type == "cpu" else None
         attack = kind(self.twin.model, self.threat, classes, self.seed, device=str(device), served=served)
         first = self.sample.batch(np.arange(min(self.chunk, len(self.sample))))
         self.warnings += attack.warnings(first.x, first.y, rand=rand)
@@ -122,6 +123,15 @@ class Trial:
         row.note = f"{suite.note}; run on the examples that no earlier attack broke".lstrip("; ")
         self.rows.append(row)
         return row
+
+    def _queries(self, *, rand: bool) -> autoattack.Served | None:
+        """What answers faster than the module where no gradient is asked: what is served, or a copy made for this."""
+        if self.subject.file is not None:
+            return self.subject.served
+        if rand or self.subject.access < Access.GRADIENT:
+            return None
+        copy = traced(self.subject.model, torch.cat([self.sample.x, self.worst]))
+        return None if copy is None else lambda x: copy.run(x.numpy())
 
     def _run(
         self,
