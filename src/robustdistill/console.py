@@ -208,6 +208,6 @@ def judgement(content: Mapping[str, Any], out: Console) -> None:
             mark = "[yellow]warning[/]" if item["level"] == "warning" else "[red]✘ fails[/]"
             out.print(f"{mark}  {escape(item['name'])}: {escape(item['sentence'])}", soft_wrap=True)
     if content["healthy"]:
-        out.print(f"[bold green]HEALTHY[/]  all checks of the evaluation hold: robust {content['robust_accuracy']:.1%}")
+        out.print(f"[bold green]HEALTHY[/]  no check of the evaluation failed: robust {content['robust_accuracy']:.1%}")
     else:
         out.print("[bold red]NOT HEALTHY[/]  the evaluation cannot be trusted: it shows no robust accuracy")

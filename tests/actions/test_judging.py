@@ -26,6 +26,7 @@ from robustdistill.release import onnx
 
 Judge = Callable[..., tuple[int, str, str]]
 EPS = 0.1
+X, Y = images()
 
 
 @pytest.fixture(autouse=True)
@@ -212,6 +213,22 @@ def test_one_model_in_all_its_forms_gets_one_figure(judge: Judge, here: Path) ->
     assert "access" in {item["name"] for item in said["checks"] if not item["ok"]}
 
 
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"labels": Y + 1}, "label 4 is none of the model's 4 classes"),
+        ({"images": X[:, :6]}, "the data are (1, 6, 8)"),
+        ({"images": np.stack([X] * 3, -1)}, "the data are (3, 8, 8)"),
+    ],
+)
+def test_an_export_and_other_data_do_not_go_together(
+    judge: Judge, here: Path, arrays: dict[str, Any], said: str
+) -> None:
+    np.savez("bad.npz", **{"images": X, "labels": Y, **arrays})
+    code, _, err = judge(str(_cnn(here)), "--quick", data="bad.npz")
+    assert code == 2 and said in err
+
+
 def test_a_twin_that_is_another_model_is_noticed(judge: Judge, here: Path) -> None:
     export = _cnn(here)
     code, out, _ = judge(str(export / "model.onnx"), "--twin", "own:load", "--quick", "--json")
@@ -221,9 +238,6 @@ def test_a_twin_that_is_another_model_is_noticed(judge: Judge, here: Path) -> No
 def _labelled(**arrays: Any) -> Callable[[Path], None]:
     x, y = images()
     return lambda path: np.savez(path, **{"images": x, "labels": y, **arrays})
-
-
-X, Y = images()
 
 
 @pytest.mark.parametrize(

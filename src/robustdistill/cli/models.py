@@ -95,7 +95,7 @@ def judge(settings: Settings, /, **given: Any) -> int:
     Attacks are those of a promotion: FGSM, PGD, AutoAttack. Importing factory runs its code. Stopped half-way, the
     same command goes on where it was. The folder gets judgement.json, report.html and the outcome of each example.
 
-    Exit codes: 0 the checks of the evaluation hold, 3 they do not (the figure shows no robustness), 2 bad input.
+    Exit codes: 0 no check of the evaluation failed, 3 one did (the figure shows no robustness), 2 bad input.
     """
     from robustdistill import console
     from robustdistill.actions import judging

@@ -79,7 +79,7 @@ def traced(module: nn.Module, x: Tensor) -> Served | None:
                 module, (x[:2],), buffer,  # type: ignore[arg-type]  # the tracing exporter takes a stream
                 dynamo=False, input_names=["x"], output_names=["logits"], dynamic_axes=axes,
             )  # fmt: skip
-            copy = Served(_opened(buffer.getvalue(), torch.get_num_threads()))
+            copy = Served(_opened(buffer.getvalue(), torch.get_num_threads(), beside_torch=True))
             theirs = torch.cat([module(part) for part in torch.split(x, COMPARED)])
             ours = torch.cat([copy(part) for part in torch.split(x, COMPARED)])
     except Exception:  # whatever the exporter meets in code that it was not written for
@@ -96,8 +96,11 @@ def session(path: Path, threads: int) -> Any:
         raise BadInput(f"ONNX Runtime cannot load the model: {error}", where=str(path), fix=_FIX) from error
 
 
-def _opened(model: str | bytes, threads: int) -> Any:
+def _opened(model: str | bytes, threads: int, *, beside_torch: bool = False) -> Any:
+    """beside_torch: the two ask in turn, and threads that wait by spinning would take the cores from each other."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
+    if beside_torch:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -17,6 +17,7 @@ from robustdistill.threat import ThreatModel
 
 Flags = NDArray[np.bool_]
 NAME = "model"
+HOLDS = "no health check of the evaluation failed"
 BROKEN, HELD = 6, 2  # pictures of examples that an attack broke, and of some that held
 
 
@@ -71,7 +72,12 @@ def _hero(card: Mapping[str, Any], threat: ThreatModel, *, healthy: bool) -> dic
     robust, clean = pct(card["robust"]["accuracy"]), pct(card["clean"]["accuracy"])
     if healthy:
         headline = f"{robust} robust accuracy under {threat.label()}"
-        return {"tone": "good", "icon": "✓", "headline": headline, "lines": [f"{clean} without an attack"]}
+        return {
+            "tone": "good",
+            "icon": "✓",
+            "headline": headline,
+            "lines": [f"{clean} without an attack; all checks hold"],
+        }
     failed = [item["sentence"] for item in card["health"] if not item["ok"] and item["level"] == "error"]
     headline = f"This evaluation cannot be trusted: {robust} is no robust accuracy"
     return {"tone": "warn", "icon": "!", "headline": headline, "lines": failed}
