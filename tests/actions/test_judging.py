@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from judge_any import CLASSES, EDGE, images, margins, write_module
+from judge_any import CLASSES, EDGE, images, margins
 from PIL import Image
 
 from robustdistill import recipes
@@ -27,38 +26,6 @@ from robustdistill.release import onnx
 Judge = Callable[..., tuple[int, str, str]]
 EPS = 0.1
 X, Y = images()
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The current folder, with own.py and test.npz in it; attacks are short: the model is linear."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delenv("ROBUSTDISTILL_WORKSPACE", raising=False)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(autoattack, "ITERATIONS", 10)
-    monkeypatch.setattr(autoattack, "QUERIES", 30)
-    write_module(tmp_path, "own")
-    x, y = images()
-    np.savez("test.npz", images=x, labels=y)
-    before = set(sys.modules)
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(sys.modules[name].__file__):
-            del sys.modules[name]
-
-
-@pytest.fixture
-def judge(capsys: pytest.CaptureFixture[str]) -> Judge:
-    """judge(TARGET, ...) -> exit code, stdout, stderr; on test.npz under linf:0.1 unless said otherwise."""
-
-    def run(target: str, *options: str, data: str | None = "test.npz", threat: str | None = f"linf:{EPS}") -> Any:
-        given = [*(["--data", data] if data else []), *(["--threat", threat] if threat else []), *options]
-        with pytest.raises(SystemExit) as caught:
-            main(["judge", target, *given])
-        return int(caught.value.code or 0), *capsys.readouterr()
-
-    return run
 
 
 def robust(n: int = 40) -> float:
@@ -233,102 +200,6 @@ def test_a_twin_that_is_another_model_is_noticed(judge: Judge, here: Path) -> No
     export = _cnn(here)
     code, out, _ = judge(str(export / "model.onnx"), "--twin", "own:load", "--quick", "--json")
     assert code == 3 and "parity" in {item["name"] for item in json.loads(out)["checks"] if not item["ok"]}
-
-
-def _labelled(**arrays: Any) -> Callable[[Path], None]:
-    x, y = images()
-    return lambda path: np.savez(path, **{"images": x, "labels": y, **arrays})
-
-
-@pytest.mark.parametrize(
-    ("target", "said"),
-    [
-        ("nothere:load", "there is no module nothere"),
-        ("own:missing", "module own has no missing"),
-        ("own:number", "own:number is no function"),
-        ("own:returns_dict", "returns dict, not a torch.nn.Module"),
-        ("own:raises", "IndexError"),
-        ("own:wrong_size", "the model failed on inputs [8, 1, 8, 8]"),
-        ("own:flat", "with shape [32]"),
-        ("own:one", "one output"),
-        ("own:text", "returns str"),
-        ("own:as_numpy", "returns ndarray"),
-        ("own:three", "3 classes apart, the data have 4"),
-        ("own;rm", "nothing that can be judged"),
-        ("own:load()", "names no function"),
-        ("nothere.onnx", "no such file"),
-        ("nothere.safetensors", "no such file"),
-        (".", "export"),
-        ("digits@champion", "registry"),
-        ("models:/digits/3", "registry"),
-    ],
-)
-def test_a_target_that_is_none_is_a_sentence(judge: Judge, target: str, said: str) -> None:
-    code, out, err = judge(target, "--quick")
-    assert code == 2 and out == "" and said in err and "Traceback" not in err
-    assert not Path("judged").exists()
-
-
-def test_an_error_in_own_code_names_its_line_and_the_traceback_is_for_debug(judge: Judge, here: Path) -> None:
-    line = next(n for n, text in enumerate((here / "own.py").read_text().splitlines(), 1) if "zeros(3)[5]" in text)
-    _, _, err = judge("own:raises")
-    assert f"own.py, line {line}" in err
-    assert "Traceback" in judge("own:raises", "--debug")[2]
-    for text, cause in (
-        ("import nowhere_at_all\n", "nowhere_at_all"),
-        ("def f(:\n", "SyntaxError"),
-        ("1/0\n", "ZeroDiv"),
-    ):
-        (here / f"bad_{len(text)}.py").write_text(text)
-        code, _, err = judge(f"bad_{len(text)}:load")
-        assert code == 2 and cause in err and f"where: {here}/bad_{len(text)}.py, line 1" in err
-
-
-@pytest.mark.parametrize(
-    ("write", "said"),
-    [
-        (_labelled(images=np.array([{}] * 40, dtype=object)), "object"),
-        (_labelled(labels=Y[:39]), "40 images but 39 labels"),
-        (_labelled(images=X * 300), "example 0 has values from"),
-        (_labelled(images=np.where(X > 0.79, np.nan, X)), "example 39"),
-        (_labelled(images=X.astype(bool)), "type bool"),
-        (_labelled(labels=Y + 0.5), "not a whole number"),
-        (_labelled(labels=Y - 1), "negative"),
-        (_labelled(labels=Y + 1), "4 classes apart, the data have 5"),
-        (_labelled(labels=Y[:, None]), "labels of shape"),
-        (_labelled(images=X.reshape(40, -1)), "images of shape"),
-        (_labelled(more=Y), "unexpected array 'more'"),
-        (_labelled(images=X[:0], labels=Y[:0]), "no examples"),
-        (lambda path: np.savez(path, images=X), "labels is missing"),
-        (lambda path: path.write_bytes(b"PK\x03\x04"), "not a readable .npz"),
-    ],
-)
-def test_data_that_cannot_be_judged_are_a_sentence(judge: Judge, write: Callable[[Path], None], said: str) -> None:
-    write(Path("bad.npz"))
-    code, out, err = judge("own:load", "--quick", data="bad.npz")
-    assert code == 2 and out == "" and said in err and "Traceback" not in err
-
-
-@pytest.mark.parametrize(
-    ("threat", "said"),
-    [
-        ("linf", "write NORM:EPS"),
-        ("linff:0.1", "did you mean 'linf'?"),
-        ("linf:8/0", "not a number"),
-        ("linf:-1", "not positive"),
-        ("linf:8", "larger than the whole range"),
-        ("l2:", "not a number"),
-    ],
-)
-def test_a_threat_with_a_slip_is_a_sentence(judge: Judge, threat: str, said: str) -> None:
-    code, _, err = judge("own:load", threat=threat)
-    assert code == 2 and said in err and "--threat" in err
-
-
-@pytest.mark.parametrize(("left_out", "said"), [("data", "--data"), ("threat", "--threat")])
-def test_without_a_workspace_data_and_threat_are_needed(judge: Judge, left_out: str, said: str) -> None:
-    code, _, err = judge("own:load", **{left_out: None})  # type: ignore[arg-type]
-    assert code == 2 and f"{said} must be given" in err
 
 
 def test_absent_classes_are_noted_and_a_test_part_comes_first(judge: Judge) -> None:
