@@ -91,34 +91,6 @@ def _tools(journal: Journal, scratch: Path, *, debug: bool) -> Tools:
     return Tools(compute=compute, journal=journal, scratch=scratch, debug=debug)
 
 
-def judge(workspace: Workspace, export: Path, out: Path, *, debug: bool = False) -> dict[str, Any]:
-    """Judges any exported model as the score stage would; writes the new folder `out`, returns the scorecard."""
-    from robustdistill.stages import score
-
-    if out.exists():
-        raise BadInput("the folder exists", where=str(out), fix="name a new one")
-    if not (export / "export.json").is_file():
-        raise BadInput("not an export: it holds no export.json", where=str(export), fix="name a folder export/MODEL")
-    stage, params = catalog.get("score@student"), workspace.params()
-    reads = {role: export if role == "export" else workspace.root / path for role, path in stage.reads.items()}
-    for path in reads.values():
-        if not path.exists():
-            raise BadInput("there is nothing to judge with yet", where=str(path), fix="run the flow first")
-    leash.watch()
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    key = _key(stage, params, {role: content_hash(path) for role, path in reads.items()})
-    tools = _tools(Journal(workspace.journal, "judge"), workspace.scratch("judge", key), debug=debug)
-    try:
-        score.run(params, reads, part, tools)
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    shutil.rmtree(tools.scratch, ignore_errors=True)
-    return dict(json.loads((out / "scorecard.json").read_text(encoding="utf-8")))
-
-
 def input_key(workspace: Workspace, stage: catalog.Stage, params: config.Params) -> str:
     """Names exactly these inputs: a checkpoint made from others is never found."""
     hashes = {

@@ -28,6 +28,17 @@ class Settings:
 
         return Workspace.find(self.home)
 
+    def workspace_if_any(self) -> Workspace | None:
+        """None where none was named and the current folder is none."""
+        from robustdistill.errors import BadInput
+
+        try:
+            return self.workspace()
+        except BadInput:
+            if self.home is not None:
+                raise
+            return None
+
     def answer(self, data: Any, text: str) -> None:
         """To stdout: the data as JSON if asked for, else the text."""
         click.echo(json.dumps(data, indent=2, sort_keys=True) if self.as_json else text)

@@ -94,6 +94,17 @@ def load_foreign(weights: Path, config: Path) -> Classifier:
     return _fill(spec, read_tensors(weights), weights, foreign=True)
 
 
+def load_file(weights: Path, config: Path | None = None) -> Classifier:
+    """The model in any safetensors file, ours or foreign, in eval mode. config: its JSON; default: beside it."""
+    beside = config or weights.with_suffix(".json")
+    for path in (weights, beside):
+        if not path.is_file():
+            fix = "give its architecture in a JSON file: --config FILE" if path == beside else ""
+            raise BadInput("there is no such file", where=str(path), fix=fix)
+    ours = "spec" in _read_json(beside)
+    return load(weights.parent, weights.stem) if ours else load_foreign(weights, beside)
+
+
 def rename(names: list[str], wanted: list[str]) -> dict[str, str]:
     """Foreign name -> ours: drops the wrapper's prefixes, then adds the one prefix of ours that makes them fit."""
     bare = {name: _bare(name) for name in names}
