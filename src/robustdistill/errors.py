@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import errno
+import os
+from collections.abc import Iterable, Sequence
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class RobustDistillError(Exception):
@@ -47,6 +51,25 @@ class ServiceFailed(RobustDistillError):
     """MLflow, Prefect, DVC, S3 or the disk did not do its part."""
 
     exit_code = 4
+
+
+def of_system(error: OSError, doing: str = "", *, where: str = "") -> ServiceFailed:
+    """What the disk or the operating system refused, as a sentence. doing: "copying the data"; where: if not the file
+    that the error names."""
+    where = where or os.fsdecode(error.filename or "")
+    if error.errno in FULL:
+        fix = "make room there and run it again: it goes on where it was"
+        return ServiceFailed(f"the disk is full{doing and f' ({doing})'}", where=where, fix=fix)
+    return ServiceFailed(f"{doing and f'{doing}: '}{error.strerror or error}", where=where)
+
+
+def several(first: Sequence[BadInput], count: int, *, where: str) -> BadInput:
+    """One error for `count` faults, of which the `first` are told: a line each, with its place."""
+    lines = [f"  - {'' if fault.where in ('', where) else f'{fault.where}: '}{fault.cause}" for fault in first]
+    if count > len(first):
+        lines.append(f"  and {count - len(first)} more")
+    fixes = dict.fromkeys(fault.fix for fault in first if fault.fix)
+    return BadInput("\n".join([f"there are {count} faults", *lines]), where=where, fix="; ".join(fixes))
 
 
 def unknown(kind: str, name: str, choices: Iterable[str], *, where: str = "") -> BadInput:
