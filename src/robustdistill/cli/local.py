@@ -69,7 +69,7 @@ def add(settings: Settings, path: Path) -> None:
 
     workspace = settings.workspace()
     with workspace.lock():  # not under a run that reads the data
-        done = actions.add(workspace.root, path, workspace.params().data)
+        done = actions.add(workspace, path)
         dvc_cli.add_data(workspace.root)
     text = done.markdown() if done.changed else "these data are there already"
     settings.answer(done.to_json(), f"{text}\ndata {done.after}\nnext: run the flow; it retrains what reads the data")
