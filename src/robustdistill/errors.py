@@ -6,6 +6,7 @@ import difflib
 import errno
 import os
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -13,7 +14,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 class RobustDistillError(Exception):
     """Base of every error that a user is shown as a sentence instead of a traceback."""
 
-    exit_code = 70
+    exit_code, kind = 70, "fault"
 
     def __init__(self, cause: str, *, where: str = "", fix: str = "") -> None:
         """cause: one sentence. where: file, key or address. fix: what the user can do."""
@@ -28,29 +29,34 @@ class RobustDistillError(Exception):
             parts.append(f"  fix:   {self.fix}")
         return "\n".join(parts)
 
+    def to_json(self) -> dict[str, Any]:
+        """For programs: kind, cause, where, fix, exit_code."""
+        told = {"kind": self.kind, "cause": self.cause, "where": self.where, "fix": self.fix}
+        return told | {"exit_code": self.exit_code}
+
 
 class GateRefused(RobustDistillError):
     """The gate said no: a result, not a fault."""
 
-    exit_code = 1
+    exit_code, kind = 1, "refused"
 
 
 class BadInput(RobustDistillError):
     """Something the user gave cannot be used: a config, data, a file, a flag."""
 
-    exit_code = 2
+    exit_code, kind = 2, "bad_input"
 
 
 class Unhealthy(RobustDistillError):
     """The evaluation cannot be trusted, so there is nothing to decide on."""
 
-    exit_code = 3
+    exit_code, kind = 3, "unhealthy"
 
 
 class ServiceFailed(RobustDistillError):
     """MLflow, Prefect, DVC, S3 or the disk did not do its part."""
 
-    exit_code = 4
+    exit_code, kind = 4, "service_failed"
 
 
 def of_system(error: OSError, doing: str = "", *, where: str = "") -> ServiceFailed:

@@ -121,8 +121,8 @@ def _wait_for(root: Path, stage: str, event: str, since: float, seconds: float =
 
 def test_a_workspace_in_use_is_refused(root: Path) -> None:
     with Workspace.find(root).lock():
-        said = scenario.flow("retrain", root, expect=2)["stderr"]
-    assert f"locked by another run (pid {os.getpid()})" in said and "Traceback" not in said
+        error = scenario.flow("retrain", root, expect=2)["error"]
+    assert f"locked by another run (pid {os.getpid()})" in error["cause"] and error["kind"] == "bad_input"
 
 
 def test_a_killed_run_leaves_no_orphan_and_goes_on(root: Path) -> None:

@@ -29,7 +29,7 @@ _CHUNK = 2**20
 
 @dataclass(frozen=True)
 class Report:
-    """What `add` did. before, after: digests of data/ as versioned and as it is now (before: None if never versioned)."""
+    """What `add` did. before, after: digests of data/ as versioned (None if never) and as it is now."""
 
     before: str | None
     after: str

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from robustdistill import config
-from robustdistill.errors import BadInput, RobustDistillError, ServiceFailed
+from robustdistill.errors import BadInput, RobustDistillError, ServiceFailed, of_system
 from robustdistill.journal import Journal
 from robustdistill.recipes import specs
 from robustdistill.services import dvc_cli, leash
@@ -153,9 +153,8 @@ def content_hash(path: Path) -> str:
 
 
 def describe(error: BaseException) -> dict[str, Any]:
-    """An error as data: cause, where, fix, exit_code; the same words the command line shows."""
-    known = as_known(error)
-    return {"cause": known.cause, "where": known.where, "fix": known.fix, "exit_code": known.exit_code}
+    """An error as data: kind, cause, where, fix, exit_code; the same words the command line shows."""
+    return as_known(error).to_json()
 
 
 def as_known(error: BaseException) -> RobustDistillError:
@@ -165,6 +164,6 @@ def as_known(error: BaseException) -> RobustDistillError:
     if isinstance(error, Stopped | KeyboardInterrupt):
         return ServiceFailed("it was stopped", fix="start it again: it goes on where it was")
     if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
-        return ServiceFailed(f"the disk or system refused: {error.strerror or error}", where=str(error.filename or ""))
+        return of_system(error)
     fix = "the whole traceback: run it again with --debug"
     return RobustDistillError(f"unexpected {type(error).__name__}: {error}", fix=fix)
