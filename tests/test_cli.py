@@ -254,3 +254,45 @@ def test_checkpoints_belong_to_exactly_these_inputs(workspace: Workspace) -> Non
     assert len(set(keys)) == 4
     unread = params.model_copy(update={"judge": params.judge.model_copy(update={"examples": 21})})
     assert stage.input_key(workspace, entry, unread) == keys[-1]
+
+
+def test_long_lines_of_status_wrap_within_their_column(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sentence = "it is not worse than the champion by more than the margins allow, and the floors hold, too " * 2
+    found = {
+        "workspace": "/" + "w" * 150,
+        "model": "digits",
+        "data": None,
+        "changed": list(catalog.STAGES),
+        "last": {"outcome": "promoted", "sentence": sentence},
+    }
+    monkeypatch.setattr("robustdistill.actions.standing.standing", lambda _: found)
+    monkeypatch.setenv("COLUMNS", "70")
+    assert _run("--workspace", str(workspace.root), "status") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= 70 for line in lines if "www" not in line)
+    assert sum("w" * 150 in line for line in lines) == 1  # a path stays whole
+    starts = [line[:11].strip() for line in lines]
+    assert [start for start in starts if start] == ["workspace", "model", "data", "would run", "last run"]
+    words = " ".join(line[11:].strip() for line in lines)
+    assert ", ".join(catalog.STAGES) in words and sentence.strip() in words
+
+
+def test_versions_have_a_header(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {"name": "digits-candidates", "version": 10, "aliases": "", "sha256": "0" * 64},
+        {"name": "digits", "version": 1, "aliases": "champion", "sha256": "1" * 64},
+    ]
+    monkeypatch.setattr("robustdistill.actions.serving.versions", lambda _: rows)
+    assert _run("--workspace", str(workspace.root), "versions") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "model              version  aliases   sha256",
+        "digits-candidates  10       -         000000000000",
+        "digits             1        champion  111111111111",
+    ]
+    rows.clear()
+    assert _run("--workspace", str(workspace.root), "versions") == 0
+    assert capsys.readouterr().out == "nothing is registered yet: run the flow\n"
