@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import errno
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -57,6 +59,16 @@ class ServiceFailed(RobustDistillError):
     """MLflow, Prefect, DVC, S3 or the disk did not do its part."""
 
     exit_code, kind = 4, "service_failed"
+
+
+@contextmanager
+def placed(path: Path) -> Iterator[None]:
+    """Names `path` in an OSError that names no file: writing to a full disk raises one."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def of_system(error: OSError, doing: str = "", *, where: str = "") -> ServiceFailed:

@@ -10,6 +10,7 @@ import shutil
 import signal
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -44,8 +45,9 @@ def run(workspace: Workspace, name: str, revision: int, *, debug: bool = False) 
         _run(workspace, stage, journal, debug=debug)
     except BaseException as error:
         record = describe(error)
-        write_atomically(workspace.error(name), json.dumps(record, indent=2, sort_keys=True) + "\n")
-        journal.write("failed", seconds=round(time.monotonic() - began, 3), error=record["cause"])
+        with suppress(OSError):  # on a full disk, what filled it is still what is raised
+            write_atomically(workspace.error(name), json.dumps(record, indent=2, sort_keys=True) + "\n")
+            journal.write("failed", seconds=round(time.monotonic() - began, 3), error=record["cause"])
         raise
     journal.write("end", seconds=round(time.monotonic() - began, 3))
     shutil.rmtree(workspace.work / name, ignore_errors=True)

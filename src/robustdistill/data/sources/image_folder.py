@@ -34,4 +34,4 @@ def copy_validated(path: Path, folder: Path) -> None:
         else:
             copy_kept(path, folder)
     except OSError as error:
-        raise of_system(error, "copying the data", where=shown(folder)) from error
+        raise of_system(error, "copying the data", where=shown(folder.parent)) from error
