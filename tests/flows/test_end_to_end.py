@@ -171,8 +171,8 @@ def test_a_warm_start_begins_from_the_teacher_of_the_champion(
 
 def test_a_workspace_in_use_is_refused(root: Path) -> None:
     with Workspace.find(root).lock():
-        said = scenario.flow("retrain", root, expect=2)["stderr"]
-    assert f"locked by another run (pid {os.getpid()})" in said and "Traceback" not in said
+        error = scenario.flow("retrain", root, expect=2)["error"]
+    assert f"locked by another run (pid {os.getpid()})" in error["cause"] and error["kind"] == "bad_input"
 
 
 def test_ctrl_c_ends_a_training_and_leaves_nothing_behind(root: Path) -> None:

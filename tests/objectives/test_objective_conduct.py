@@ -210,7 +210,7 @@ def test_attack_options_that_are_left_out_are_the_objectives(given: dict[str, An
     [
         ({"name": "rslda"}, r"unknown objective 'rslda'(?s:.)*did you mean 'rslad'"),
         ({"name": "trades", "betta": 1.0}, "did you mean 'beta'"),
-        ({"name": "ard", "weight": -1.0}, "'weight' is -1.0"),
+        ({"name": "ard", "weight": -1.0}, "'weight' must be at least 0, is -1.0"),
         ({"name": "pgd_at", "attack": {"steps": 0}}, r"student\.objective\.attack \(pgd\)"),
         ({"name": "pgd_at", "attack": {"name": "gpd"}}, r"student\.objective\.attack"),
         (

@@ -10,12 +10,13 @@ import shutil
 import signal
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from robustdistill import config
-from robustdistill.errors import BadInput, RobustDistillError, ServiceFailed
+from robustdistill import config, strict_yaml
+from robustdistill.errors import BadInput, RobustDistillError, ServiceFailed, of_system
 from robustdistill.journal import Journal
 from robustdistill.recipes import specs
 from robustdistill.services import dvc_cli, leash
@@ -44,8 +45,9 @@ def run(workspace: Workspace, name: str, revision: int, *, debug: bool = False) 
         _run(workspace, stage, journal, debug=debug)
     except BaseException as error:
         record = describe(error)
-        write_atomically(workspace.error(name), json.dumps(record, indent=2, sort_keys=True) + "\n")
-        journal.write("failed", seconds=round(time.monotonic() - began, 3), error=record["cause"])
+        with suppress(OSError):  # on a full disk, what filled it is still what is raised
+            write_atomically(workspace.error(name), json.dumps(record, indent=2, sort_keys=True) + "\n")
+            journal.write("failed", seconds=round(time.monotonic() - began, 3), error=record["cause"])
         raise
     journal.write("end", seconds=round(time.monotonic() - began, 3))
     shutil.rmtree(workspace.work / name, ignore_errors=True)
@@ -70,7 +72,8 @@ def _check(workspace: Workspace, stage: catalog.Stage, revision: int) -> None:
 
 def _run(workspace: Workspace, stage: catalog.Stage, journal: Journal, *, debug: bool) -> None:
     params = workspace.params()
-    specs.complete(config.dump(params), "params.yaml")  # before hours are spent, not when the student's turn comes
+    # before hours are spent, not when the student's turn comes
+    specs.complete(config.dump(params), "params.yaml", strict_yaml.read(workspace.root / "params.yaml")[1])
     tools = _tools(journal, workspace.scratch(stage.name, input_key(workspace, stage, params)), debug=debug)
     on = dataclasses.asdict(tools.compute)
     journal.write("note", message=", ".join(f"{key} {value}" for key, value in on.items()), **on)
@@ -125,9 +128,8 @@ def content_hash(path: Path) -> str:
 
 
 def describe(error: BaseException) -> dict[str, Any]:
-    """An error as data: cause, where, fix, exit_code; the same words the command line shows."""
-    known = as_known(error)
-    return {"cause": known.cause, "where": known.where, "fix": known.fix, "exit_code": known.exit_code}
+    """An error as data: kind, cause, where, fix, exit_code; the same words the command line shows."""
+    return as_known(error).to_json()
 
 
 def as_known(error: BaseException) -> RobustDistillError:
@@ -137,6 +139,6 @@ def as_known(error: BaseException) -> RobustDistillError:
     if isinstance(error, Stopped | KeyboardInterrupt):
         return ServiceFailed("it was stopped", fix="start it again: it goes on where it was")
     if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
-        return ServiceFailed(f"the disk or system refused: {error.strerror or error}", where=str(error.filename or ""))
+        return of_system(error)
     fix = "the whole traceback: run it again with --debug"
     return RobustDistillError(f"unexpected {type(error).__name__}: {error}", fix=fix)

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from robustdistill.cli.layout import columns
 from robustdistill.cli.root import Settings, pass_settings, root
 
 OPENING = "opening the registry (some seconds) ..."
@@ -50,8 +51,9 @@ def versions(settings: Settings) -> None:
 
     settings.say(OPENING)
     found = serving.versions(settings.workspace())
-    lines = [f"{row['name']}\t{row['version']}\t{row['aliases'] or '-'}\t{row['sha256'][:12]}" for row in found]
-    settings.answer(found, "\n".join(lines) or "nothing is registered yet: run the flow")
+    rows = [(row["name"], str(row["version"]), row["aliases"] or "-", row["sha256"][:12]) for row in found]
+    table = columns(("model", "version", "aliases", "sha256"), rows)
+    settings.answer(found, table if rows else "nothing is registered yet: run the flow")
 
 
 @root.command()

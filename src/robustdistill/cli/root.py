@@ -100,6 +100,10 @@ def root(context: click.Context) -> None:
 
     Exit codes: 0 done, 1 refused by the gate, 2 bad input, 3 the evaluation cannot be trusted, 4 a service failed,
     70 a fault of ours.
+
+    With --json an answer is JSON on stdout. So is an error, which is also a sentence on stderr:
+    {"error": {"kind", "cause", "where", "fix", "exit_code"}}, kind: refused, bad_input, unhealthy, service_failed,
+    fault, interrupted or stopped.
     """
     import os
 

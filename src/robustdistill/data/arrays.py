@@ -11,6 +11,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robustdistill.data.faults import Faults
 from robustdistill.data.raw import Raw, check_classes
 from robustdistill.errors import BadInput
 from robustdistill.inputs import from_unit, shown
@@ -29,19 +30,21 @@ _SHAPES = "use [N, H, W], [N, C, H, W] or [N, H, W, C]"
 Arrays = Mapping[str, NDArray[Any]]
 
 
-def read_pairs(folder: Path, found: Sequence[Path]) -> Raw:
+def read_pairs(folder: Path, found: Sequence[Path], faults: Faults) -> Raw:
     """train_x.npy, train_y.npy[, test_x.npy, test_y.npy, classes.json]; the images stay on disk. Raises BadInput."""
     allowed = {f"{name}.npy": name for name in PAIRS}
     arrays: dict[str, NDArray[Any]] = {}
     for path in found:
-        if path.name in allowed:
-            arrays[allowed[path.name]] = _load_npy(path)
-        elif path.name != CLASSES:
-            raise BadInput(
-                "this file does not belong to arrays of data",
-                where=shown(path),
-                fix=f"keep only {', '.join([*allowed, CLASSES])}",
-            )
+        with faults.gathered():
+            if path.name in allowed:
+                arrays[allowed[path.name]] = _load_npy(path)
+            elif path.name != CLASSES:
+                raise BadInput(
+                    "this file does not belong to arrays of data",
+                    where=shown(path),
+                    fix=f"keep only {', '.join([*allowed, CLASSES])}",
+                )
+    faults.raise_any()
     classes = folder / CLASSES
     return from_arrays(arrays, _read_classes(classes) if classes in found else None, folder, PAIRS, ".npy")
 
