@@ -8,8 +8,6 @@ t_c ← clip(t_c − h · (L_c − mean L) / max_k |L_k − mean L|, 0.5, 5), h 
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -36,13 +34,13 @@ class ABSLD(Objective):
     needs_teacher = True
     adversarial = True
     teacher_sees = Sees.CLEAN
-    source: ClassVar[str] = "Zhao et al. 2024"
-    formula: ClassVar[str] = (
+    source = "Zhao et al. 2024"
+    formula = (
         "w·(5/6·KL(T(x)/t'_y‖S(x')) + 1/6·KL(T(x)/t_y‖S(x))), t by class, lower where S loses more; "
         "x' maximises KL(T(x)/t'_y‖S(x'))"
     )
-    cost: ClassVar[str] = "student K+2 forward and backward; teacher 1 forward"
-    when: ClassVar[str] = "the worst class matters; needs many epochs for its temperatures to move"
+    cost = "student K+2 forward and backward; teacher 1 forward"
+    when = "the worst class matters; needs many epochs for its temperatures to move"
 
     class Config(Distilled, KLAdversarial):
         adversarial_share: float = Field(default=5 / 6, ge=0, le=1, description="a: share of the KL under attack")

@@ -6,8 +6,6 @@ x' maximising KL(T(x') ‖ S(x')) from x + 0.001 N(0, 1), through S and T.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from pydantic import Field
 
 from robustdistill.attacks.types import Goal
@@ -26,12 +24,10 @@ class AdaAD(Objective):
     needs_teacher = True
     adversarial = True
     teacher_sees = Sees.GRADIENT
-    source: ClassVar[str] = "Huang et al. 2023"
-    formula: ClassVar[str] = "w·(a·KL(T(x')‖S(x')) + (1−a)·KL(T(x)‖S(x))); x' maximises KL(T(x')‖S(x'))"
-    cost: ClassVar[str] = (
-        "student K+1 forward and backward (K+2 if a < 1); teacher K forward and backward, 1 forward (2 if a < 1)"
-    )
-    when: ClassVar[str] = "the teacher is robust and small enough to be attacked along with the student"
+    source = "Huang et al. 2023"
+    formula = "w·(a·KL(T(x')‖S(x')) + (1−a)·KL(T(x)‖S(x))); x' maximises KL(T(x')‖S(x'))"
+    cost = "student K+1 forward and backward (K+2 if a < 1); teacher K forward and backward, 1 forward (2 if a < 1)"
+    when = "the teacher is robust and small enough to be attacked along with the student"
 
     class Config(Distilled, KLAdversarial):
         adversarial_share: float = Field(default=1.0, ge=0, le=1, description="a: share of the KL under attack")

@@ -6,8 +6,6 @@ x' maximising KL(T(x') ‖ S(x')) through S and T. The second term begins at `be
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from pydantic import Field
 
 from robustdistill.attacks.types import Goal
@@ -21,14 +19,10 @@ class AdaIAD(IAD):
 
     name = "adaiad"
     teacher_sees = Sees.GRADIENT
-    source: ClassVar[str] = "Huang et al. 2023"
-    formula: ClassVar[str] = (
-        "w·(T²·KL(T(x')/T‖S(x')/T) + (1−T_y(x')^β)·KL(S(x)‖S(x'))) + c·CE(S(x), y); x' maximises KL(T(x')‖S(x'))"
-    )
-    cost: ClassVar[str] = (
-        "student K+2 forward and backward (K+1 before `begin`); teacher K forward and backward, 1 forward"
-    )
-    when: ClassVar[str] = "as AdaAD, where the teacher errs under attack"
+    source = "Huang et al. 2023"
+    formula = "w·(T²·KL(T(x')/T‖S(x')/T) + (1−T_y(x')^β)·KL(S(x)‖S(x'))) + c·CE(S(x), y); x' maximises KL(T(x')‖S(x'))"
+    cost = "student K+2 forward and backward (K+1 before `begin`); teacher K forward and backward, 1 forward"
+    when = "as AdaAD, where the teacher errs under attack"
 
     class Config(KLAdversarial, IAD.Config):
         temperature: float = Field(

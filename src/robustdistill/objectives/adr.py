@@ -27,9 +27,9 @@ class ADR(Objective):
 
     name = "adr"
     adversarial = True
-    source = "Wu, Wang, Chen, Annealing Self-Distillation Rectification, ICLR 2024"
-    formula = "CE(S(x'), q), q = l' softmax(M(x)/T) + (1 - l') onehot(y), l' = clip(l - (max p - p_y), 0, 1)"
-    cost = "attack, 1 pass of the student, 1 of its average without gradient"
+    source = "Wu, Wang, Chen 2024"
+    formula = "CE(S(x'), q), q = λ'·softmax(M(x)/T) + (1−λ')·onehot(y), λ' = clip(λ − (max p − p_y), 0, 1), M = mean S"
+    cost = "student K+1 forward and backward, its moving average 1 forward"
     when = "adversarial training without a teacher that overfits: soft labels for the price of one more pass"
     average: nn.Module
     follower: Follower | None = None

@@ -5,8 +5,6 @@ The student answers under attack as the teacher does on the clean input.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch.nn.functional as F
 from pydantic import Field
 
@@ -21,10 +19,10 @@ class ARD(Objective):
     needs_teacher = True
     adversarial = True
     teacher_sees = Sees.CLEAN
-    source: ClassVar[str] = "Goldblum et al. 2020"
-    formula: ClassVar[str] = "w·T²·KL(T(x)/T‖S(x')/T) + c·CE(S(x), y); x' maximises CE(S(x'), y)"
-    cost: ClassVar[str] = "student K+1 forward and backward (K+2 if c > 0); teacher 1 forward"
-    when: ClassVar[str] = "the cheapest distillation under attack"
+    source = "Goldblum et al. 2020"
+    formula = "w·T²·KL(T(x)/T‖S(x')/T) + c·CE(S(x), y); x' maximises CE(S(x'), y)"
+    cost = "student K+1 forward and backward (K+2 if c > 0); teacher 1 forward"
+    when = "the cheapest distillation under attack"
 
     class Config(Distilled, Adversarial):
         ce_weight: float = Field(default=0.0, ge=0, description="of CE(S(x), y), the label term on clean inputs")

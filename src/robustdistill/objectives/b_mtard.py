@@ -17,8 +17,8 @@ class BMTARD(MTARD):
     """The temperatures in L are those before the step's update, as in the published code; the student has none."""
 
     name = "b_mtard"
-    source = "Zhao et al., Balanced Multi-Teacher Adversarial Distillation, TPAMI 2024"
-    formula = "MTARD with T_a / t_a and T_n / t_n; t_a -= r sign(H_a / H_n - 1), t_n -= r sign(H_n / H_a - 1)"
+    source = "Zhao et al. 2024"
+    formula = "mtard with T_a/t_a and T_n/t_n, the temperatures balanced by the teachers' entropies"
     when = "as mtard, where one teacher is much surer of itself than the other"
     temperatures: Tensor
 

@@ -7,8 +7,6 @@ x' maximising KL(T(x') ‖ S(x')) through S and T (AdaAD's attack, T as it is).
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -31,12 +29,12 @@ class DGAD(Objective):
     needs_teacher = True
     adversarial = True
     teacher_sees = Sees.GRADIENT
-    source: ClassVar[str] = "Park and Min 2024"
-    formula: ClassVar[str] = (
+    source = "Park and Min 2024"
+    formula = (
         "w·(T errs at x: KL(T~(x)‖S(x)), else KL(T~(x')‖S(x'))) + β·MSE(S(x'), S(x)); x' maximises KL(T(x')‖S(x'))"
     )
-    cost: ClassVar[str] = "student K+2 forward and backward; teacher K forward and backward, 2 forward"
-    when: ClassVar[str] = "the teacher errs on clean examples of the training data"
+    cost = "student K+2 forward and backward; teacher K forward and backward, 2 forward"
+    when = "the teacher errs on clean examples of the training data"
 
     class Config(Distilled, KLAdversarial):
         consistency: float = Field(default=1.0, ge=0, description="β: of the mean squared difference of probabilities")

@@ -6,8 +6,6 @@ x' maximising CE(S(x'), y). Before `begin` of the training, 60 of the paper's 20
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
@@ -26,14 +24,10 @@ class IAD(Objective):
     needs_teacher = True
     adversarial = True
     teacher_sees = Sees.ADVERSARIAL
-    source: ClassVar[str] = "Zhu et al. 2022"
-    formula: ClassVar[str] = (
-        "w·(T²·KL(T(x)/T‖S(x')/T) + (1−T_y(x')^β)·KL(S(x)‖S(x'))) + c·CE(S(x), y); x' maximises CE(S(x'), y)"
-    )
-    cost: ClassVar[str] = (
-        "student K+2 forward and backward, teacher 2 forward; before `begin` student K+1, teacher 1 forward"
-    )
-    when: ClassVar[str] = "the teacher is only partly reliable under attack"
+    source = "Zhu et al. 2022"
+    formula = "w·(T²·KL(T(x)/T‖S(x')/T) + (1−T_y(x')^β)·KL(S(x)‖S(x'))) + c·CE(S(x), y); x' maximises CE(S(x'), y)"
+    cost = "student K+2 forward and backward, teacher 2 forward; before `begin` student K+1, teacher 1 forward"
+    when = "the teacher is only partly reliable under attack"
 
     class Config(Distilled, Adversarial):
         ce_weight: float = Field(default=0.0, ge=0, description="c: of CE(S(x), y), the label term on clean inputs")

@@ -7,8 +7,6 @@ is a directional derivative to second order; softmax of the differences makes it
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from pydantic import Field, ValidationError, field_validator
 from torch import Tensor, nn
 
@@ -31,10 +29,10 @@ class IGDM(Objective):
     needs_teacher = True
     adversarial = True
     teacher_sees = Sees.GRADIENT  # of the default base; at least ADVERSARIAL
-    source: ClassVar[str] = "Lee, Cho and Kim 2025"
-    formula: ClassVar[str] = "L_base + w·p·KL(T(x+d)−T(x−d)‖S(x+d)−S(x−d)), d = x'−x of the base, p the progress"
-    cost: ClassVar[str] = "that of the base, and student 1 forward and backward, teacher 1 forward (2 if T(x') is new)"
-    when: ClassVar[str] = "on top of another method, when the teacher may be seen at x' and time allows one more pass"
+    source = "Lee, Cho and Kim 2025"
+    formula = "L_base + w·p·KL(T(x+d)−T(x−d)‖S(x+d)−S(x−d)), d = x'−x of the base, p the progress"
+    cost = "that of the base, and student 1 forward and backward, teacher 1 forward (2 if T(x') is new)"
+    when = "on top of another method, when the teacher may be seen at x' and time allows one more pass"
 
     class Config(Distilled):
         weight: float = Field(default=1.0, ge=0, description="of the gradient term at the end of training")

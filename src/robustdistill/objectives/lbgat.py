@@ -22,9 +22,9 @@ class LBGAT(Companionship):
 
     name = "lbgat"
     adversarial = True
-    source = "Cui et al., Learnable Boundary Guided Adversarial Training, ICCV 2021"
-    formula = "mean (S(x') - G(x))^2 + CE(G(x), y) + beta KL(S(x) || S(x'))"
-    cost = "attack, 2 passes of the student (1 if beta = 0), 1 of the guide"
+    source = "Cui et al. 2021"
+    formula = "mean (S(x') − G(x))² + CE(G(x), y) + β·KL(S(x)‖S(x')); x' maximises KL(S(x)‖S(x'))"
+    cost = "student K+2 forward and backward (K+1 if β = 0); guide 1 forward and backward"
     when = "no strong teacher at hand and clean accuracy matters"
 
     class Config(Accompanied, Adversarial):

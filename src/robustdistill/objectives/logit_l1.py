@@ -5,8 +5,6 @@ Matching logits (Ba and Caruana 2014) by their absolute difference, here under a
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch.nn.functional as F
 from pydantic import Field
 
@@ -20,10 +18,10 @@ class LogitL1(Objective):
     needs_teacher = True
     adversarial = True
     teacher_sees = Sees.CLEAN
-    source: ClassVar[str] = "after Ba and Caruana 2014"
-    formula: ClassVar[str] = "CE(S(x'), y) + w·mean_k |S(x')_k − T(x)_k|; x' maximises CE(S(x'), y)"
-    cost: ClassVar[str] = "student K+1 forward and backward (1 in the clean form); teacher 1 forward"
-    when: ClassVar[str] = "scales of logits matter too, as for quantised or tiny students"
+    source = "after Ba and Caruana 2014"
+    formula = "CE(S(x'), y) + w·mean_k |S(x')_k − T(x)_k|; x' maximises CE(S(x'), y)"
+    cost = "student K+1 forward and backward (1 in the clean form); teacher 1 forward"
+    when = "scales of logits matter too, as for quantised or tiny students"
 
     class Config(Distilled, Adversarial):
         weight: float = Field(default=0.1, ge=0, description="of the mean absolute difference of logits")

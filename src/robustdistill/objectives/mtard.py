@@ -31,9 +31,9 @@ class MTARD(Objective):
     needs_clean_teacher = True
     adversarial = True
     teacher_sees = Sees.ADVERSARIAL
-    source = "Zhao et al., Enhanced Accuracy and Robustness via Multi-Teacher Adversarial Distillation, ECCV 2022"
-    formula = "w_a KL(T_a(x') || S(x')) + w_n KL(T_n(x) || S(x)); w_n -= r (w_n - l_n / (l_n + l_a)), w_a = 1 - w_n"
-    cost = "attack, 2 passes of the student, 1 of each teacher without gradient"
+    source = "Zhao et al. 2022"
+    formula = "w_a·KL(T_a(x')‖S(x')) + w_n·KL(T_n(x)‖S(x)), w balanced by the losses; x' maximises CE(S(x'), y)"
+    cost = "student K+2 forward and backward; each teacher 1 forward"
     when = "clean accuracy is to be kept and an undefended model is there anyway"
     clean_weight: Tensor
     first: Tensor

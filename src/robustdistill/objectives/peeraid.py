@@ -26,12 +26,12 @@ class PeerAiD(Companionship):
 
     name = "peeraid"
     adversarial = True
-    source = "Jung et al., PeerAiD, CVPR 2024"
+    source = "Jung et al. 2024"
     formula = (
-        "student: l1 CE(S(x'), y) + T^2 (l2 KL(P(x') || S(x')) + l3 KL(S(x) || S(x'))); "
-        "peer: g1 CE(P(x'), y) + g2 KL(S(x') || P(x'))"
+        "student: λ1·CE(S(x'), y) + T²·(λ2·KL(P(x')‖S(x')) + λ3·KL(S(x)‖S(x'))); "
+        "peer: γ1·CE(P(x'), y) + γ2·KL(S(x')‖P(x')); x' maximises KL(P(x)‖S(x'))"
     )
-    cost = "attack, 2 passes of the student (1 if l3 = 0), 1 of the peer, 1 of the peer without gradient"
+    cost = "student K+2 forward and backward (K+1 if λ3 = 0); peer 1 forward and backward, 1 forward"
     when = "no strong teacher at hand; the peer costs what the student costs"
 
     class Config(Accompanied, Adversarial):

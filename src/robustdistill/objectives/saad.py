@@ -9,7 +9,6 @@ T^(x') = T(x) + e_y · ⟨∇_x T_y(x), x' − x⟩.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -34,15 +33,13 @@ class SAAD(Objective):
     needs_teacher = True
     adversarial = True
     teacher_sees = Sees.GRADIENT
-    source: ClassVar[str] = "Lee and Chung 2026"
-    formula: ClassVar[str] = (
+    source = "Lee and Chung 2026"
+    formula = (
         "w·(u·(KL(T(x')‖S(x')) + α·p·KL(T(x')−T(x⁻)‖S(x')−S(x⁻))) + b·(1−û)·KL(T(x)‖S(x))), u = 5·(H(T(x')) − min H); "
         "x' maximises KL(T^(x')‖S(x')), T^ = T(x) + e_y·⟨∇T_y(x), x'−x⟩"
     )
-    cost: ClassVar[str] = (
-        "student K+2 forward and backward (K+3 if b > 0); teacher 1 forward and backward, 2 forward (3 if b > 0)"
-    )
-    when: ClassVar[str] = "the teacher is very strong and confident, or too large to be attacked along"
+    cost = "student K+2 forward and backward (K+3 if b > 0); teacher 1 forward and backward, 2 forward (3 if b > 0)"
+    when = "the teacher is very strong and confident, or too large to be attacked along"
 
     class Config(Distilled, KLAdversarial):
         entropy_scale: float = Field(default=5.0, gt=0, description="of the weight u")
