@@ -92,7 +92,7 @@ class Ball(ABC):
             if not bool(going.any()):
                 break
             t = torch.where(going, t + short / slope, t)
-        return side * (weight.sign() * torch.minimum(t[:, None] * pace, room)).view_as(x)
+        return (weight.sign() * torch.minimum(t[:, None] * pace, room)).view_as(x)
 
     @abstractmethod
     def step(self, x_adv: Tensor, grad: Tensor, size: float | Tensor) -> Tensor:

@@ -115,11 +115,13 @@ class FAB(Attack):
         for _ in range(options.steps):
             slope = torch.nan_to_num(target.gradient(batch._replace(x=x), watched))
             ahead = ((x - batch.x) * slope).flatten(1).sum(dim=1) - heard[0]
-            here, there = ball.onto_plane(x, slope, -heard[0]), ball.onto_plane(batch.x, slope, ahead)
-            sizes = ball.distance(here, torch.zeros_like(here)), ball.distance(there, torch.zeros_like(there))
-            share = (sizes[0] / (sizes[0] + sizes[1]).clamp_min(torch.finfo(torch.float32).tiny)).clamp_max(
-                options.pull
+            # x_k and x in one call: on small batches the number of calls is what costs.
+            ways = ball.onto_plane(
+                torch.cat([x, batch.x]), slope.repeat(2, *[1] * (x.dim() - 1)), torch.cat([-heard[0], ahead])
             )
+            here, there = ways.chunk(2)
+            size = ball.distance(ways, torch.zeros_like(ways)).view(2, -1)
+            share = (size[0] / size.sum(dim=0).clamp_min(torch.finfo(torch.float32).tiny)).clamp_max(options.pull)
             pull = column(share.to(x.dtype), x)
             x = (1 - pull) * (x + options.overshoot * here) + pull * (batch.x + options.overshoot * there)
             x = ball.boxed(x)
