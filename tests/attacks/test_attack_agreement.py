@@ -55,20 +55,27 @@ def trained() -> Trained:
     return Trained(net.eval(), Batch(x[right], y[right], right))
 
 
-# part of the package, our attack, and by how many of the 150 images the counts of those left may differ
-CASES: list[tuple[str, dict[str, Any], int]] = [
-    ("apgd-ce", {"name": "apgd", "steps": STEPS}, 3),
-    ("apgd-dlr", {"name": "apgd", "steps": STEPS, "goal": "dlr"}, 2),
-    ("apgd-t", {"name": "apgd", "steps": STEPS, "goal": "targeted-dlr"}, 1),
-    ("fab-t", {"name": "fab", "steps": STEPS}, 4),
-    ("square", {"name": "square", "queries": QUERIES}, 6),
+# Part of the package, our attack, and by how many of the 150 images ours may be weaker, and stronger. Our Square is:
+# its windows reach the last row and column of the image, theirs do not, which matters on 8 × 8 pixels.
+CASES: list[tuple[str, dict[str, Any], int, int]] = [
+    ("apgd-ce", {"name": "apgd", "steps": STEPS}, 3, 3),
+    ("apgd-dlr", {"name": "apgd", "steps": STEPS, "goal": "dlr"}, 3, 3),
+    ("apgd-t", {"name": "apgd", "steps": STEPS, "goal": "targeted-dlr"}, 1, 1),
+    ("fab-t", {"name": "fab", "steps": STEPS}, 2, 5),
+    ("square", {"name": "square", "queries": QUERIES}, 2, 20),
 ]
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize(("part", "spec", "tolerance"), CASES, ids=[part for part, *_ in CASES])
+@pytest.mark.parametrize(("part", "spec", "weaker", "stronger"), CASES, ids=[part for part, *_ in CASES])
 def test_as_many_images_are_left_as_by_the_authors_code(
-    part: str, spec: dict[str, Any], tolerance: int, norm: Any, trained: Trained, monkeypatch: pytest.MonkeyPatch
+    part: str,
+    spec: dict[str, Any],
+    weaker: int,
+    stronger: int,
+    norm: Any,
+    trained: Trained,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(autoattack, "ITERATIONS", STEPS)
     monkeypatch.setattr(autoattack, "QUERIES", QUERIES)
@@ -82,5 +89,5 @@ def test_as_many_images_are_left_as_by_the_authors_code(
     theirs = left(autoattack.AutoAttack(net, threat, 10, 3).run(part, batch.x, batch.y, 0)[0])
     ours = left(attacks.build(spec)(TorchTarget(net), batch, threat, Draws(3)))
     assert 0.15 * N < theirs.sum() < 0.85 * N  # neither is trivial
-    assert abs(int(ours.sum()) - int(theirs.sum())) <= tolerance
-    assert int((ours != theirs).sum()) <= 2 * tolerance
+    assert int(theirs.sum()) - stronger <= int(ours.sum()) <= int(theirs.sum()) + weaker
+    assert int((ours & ~theirs).sum()) <= 2 * weaker
