@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from robustdistill import attacks
 from robustdistill.attacks import Access, Batch, TorchTarget
-from robustdistill.attacks.apgd import checkpoints
 from robustdistill.attacks.ball import ball
 from robustdistill.attacks.fab import FAB
 from robustdistill.attacks.goals import cross_entropy, margin
@@ -143,41 +142,6 @@ def test_more_work_never_loses_an_example(
         for each in (spec, spec | more)
     )
     assert (much | ~little).all()
-
-
-def test_more_steps_of_apgd_climb_higher(small_net: nn.Module, images: Batch) -> None:
-    """Its schedule depends on the number of steps, so this holds on the whole, not for each example."""
-    threat, y = ThreatModel("linf", 0.02), small_net(images.x).argmax(1)
-    batch = images._replace(y=y)
-
-    def loss(steps: int) -> float:
-        attack = attacks.build({"name": "apgd", "steps": steps, "start": "none"})
-        x_adv = attack(TorchTarget(small_net), batch, threat, DRAWS)
-        still = small_net(x_adv).argmax(1) == y
-        assert still.any()
-        return float(cross_entropy(small_net(x_adv), batch)[still].mean().detach())
-
-    few, some, many = loss(2), loss(10), loss(60)
-    assert few < some <= many + 1e-4
-
-
-def test_apgd_halves_its_step_where_a_fixed_one_would_jump_to_and_fro() -> None:
-    """The peak lies 0.0137 from x. Steps begin at 2 eps = 1; without halving they would stay that far off."""
-
-    class Peak(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return torch.cat([torch.full_like(x, 5.0), -((x - 0.5137) ** 2)], dim=1)
-
-    batch = Batch(torch.full((1, 1), 0.5), torch.tensor([0]), torch.tensor([0]))
-    attack = attacks.build({"name": "apgd", "steps": 100, "goal": "margin"})
-    x_adv = attack(TorchTarget(Peak()), batch, ThreatModel("linf", 0.5), DRAWS)
-    assert float(x_adv) == pytest.approx(0.5137, abs=1e-3)
-
-
-def test_checkpoints_by_hand() -> None:
-    """Gaps of 0.22, 0.19, 0.16, 0.13, 0.10, 0.07, then 0.06."""
-    assert checkpoints(100) == [22, 41, 57, 70, 80, 87, 93, 99]
-    assert checkpoints(1) == [] and checkpoints(3) == [1, 2]
 
 
 def test_a_broken_example_costs_nothing_more(small_net: nn.Module, images: Batch) -> None:
