@@ -2,10 +2,10 @@
 
     python benchmarks/teacher_cache.py
 
-RSLAD, nano student, tiny teacher, 28 x 28 grey images, the Fashion-MNIST recipe's batch and attack. Both sides train in
-turn, in this process, on one thread; seconds are of this process on the CPU (of the wall on a GPU). The figure of a side
-is the median over its epochs, without the first of a training and the last, which holds the validation. Filling the
-cache counts in `seconds_of_a_training`. Images are noise: time does not depend on them.
+RSLAD, nano student, tiny teacher, 28 x 28 grey images, the Fashion-MNIST recipe's batch and attack. Both sides train
+in turn, in this process, on one thread; seconds are of this process on the CPU (of the wall on a GPU). The figure of a
+side is the median over its epochs, without the first of a training and the last, which holds the validation. Filling
+the cache counts in `seconds_of_a_training`. Images are noise: time does not depend on them.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from robustdistill.actions import chain, decide, report, version
+from robustdistill.actions import chain, data_news, decide, report, version
 from robustdistill.actions.register import Registered
 from robustdistill.actions.session import Session, session
 from robustdistill.actions.summary import Summary
@@ -78,12 +78,14 @@ def run_stages(current: Session, progress: ProgressArtifacts, names: list[str]) 
 
 @task(name="version data", **SERVICE)
 def version_data(current: Session, expected: str | None, dry_run: bool) -> list[str]:
-    """Versions data/ if it changed, and returns the stages that have to run."""
+    """Versions data/ if it changed, shows what changed since the last run, and returns the stages that have to run."""
     changes = version.version_data(current.workspace, expected=expected, dry_run=dry_run)
-    if changes:
-        create_markdown_artifact(changes, key="data-changes", description="what changed in the data")
-        return list(STAGES)
-    return dvc_cli.changed(current.workspace.root)
+    waiting = data_news.waiting(current.workspace)  # without `changes` in a dry run, which leaves nothing
+    if shown := waiting + changes * dry_run:
+        create_markdown_artifact(shown, key="data-changes", description="what changed in the data")
+    if not dry_run:
+        current.changes = waiting
+    return list(STAGES) if changes else dvc_cli.changed(current.workspace.root)
 
 
 @task(name="reconcile the registry", **SERVICE)

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import click
 import pytest
 
-from robustdistill import journal, recipes
+from robustdistill import journal, launch, recipes
 from robustdistill.actions import stage
 from robustdistill.actions.stage import Stopped
 from robustdistill.cli import guarded, main
@@ -43,7 +43,11 @@ def _run(*arguments: str) -> int:
         (BadInput("bad", where="here", fix="mend"), 2, "error: bad\n  where: here\n  fix:   mend"),
         (Unhealthy("masked"), 3, "error: masked"),
         (ServiceFailed("away"), 4, "error: away"),
-        (OSError(errno.ENOSPC, "No space left", "x"), 4, "error: the disk is full\n  where: x"),
+        (
+            OSError(errno.ENOSPC, "No space left", "x"),
+            4,
+            "error: the disk is full\n  where: x\n  fix:   make room",
+        ),
         (PermissionError(errno.EACCES, "Permission denied", "x"), 4, "error: Permission denied\n  where: x"),
         (RuntimeError("bug"), 70, "error: unexpected RuntimeError: bug\n  fix:   run it again with --debug"),
         (KeyboardInterrupt(), 130, "interrupted"),
@@ -60,6 +64,85 @@ def test_every_error_is_a_sentence_and_a_code(
     assert guarded(fail) == code
     out, err = capsys.readouterr()
     assert out == "" and said in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (GateRefused("no"), ["refused", "no", "", "", 1]),
+        (BadInput("bad", where="here", fix="mend"), ["bad_input", "bad", "here", "mend", 2]),
+        (Unhealthy("masked"), ["unhealthy", "masked", "", "", 3]),
+        (ServiceFailed("away"), ["service_failed", "away", "", "", 4]),
+        (RuntimeError("bug"), ["fault", "unexpected RuntimeError: bug", "", "run it again with --debug", 70]),
+        (KeyboardInterrupt(), ["interrupted", "interrupted", "", "", 130]),
+        (Stopped(), ["stopped", "stopped", "", "", 143]),
+        (SystemExit(143), ["stopped", "stopped", "", "", 143]),
+        (click.FileError("x"), ["bad_input", "Could not open file 'x': unknown error", "", "--help", 2]),
+    ],
+)
+def test_an_error_can_be_read_by_a_program(
+    error: BaseException, told: list[object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise error
+
+    assert guarded(fail, as_json=True) == told[-1]
+    out, err = capsys.readouterr()
+    fields = ("kind", "cause", "where", "fix", "exit_code")
+    assert json.loads(out) == {"error": dict(zip(fields, told, strict=True))}
+    assert str(told[1]) in err
+
+
+@pytest.mark.parametrize("error", [click.exceptions.Exit(0), click.exceptions.Exit(1), SystemExit(1)])
+def test_an_exit_without_an_error_says_nothing(error: BaseException, capsys: pytest.CaptureFixture[str]) -> None:
+    def leave() -> None:
+        raise error
+
+    guarded(leave, as_json=True)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("given", "cause", "where"),
+    [
+        (["nonsense"], "No such command 'nonsense'", "robustdistill"),
+        (["init"], "Missing argument 'DIRECTORY'", "robustdistill init"),
+        (["status", "--colour"], "No such option", "robustdistill status"),
+        (["--workspace", "/nowhere", "status"], "not a workspace", "/nowhere"),
+        ([], "Missing command", "robustdistill"),
+    ],
+)
+@pytest.mark.parametrize("before", [True, False])
+def test_wrong_use_can_be_read_by_a_program(
+    given: list[str], cause: str, where: str, before: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(*(["--json", *given] if before else [*given, "--json"])) == 2
+    out, err = capsys.readouterr()
+    error = json.loads(out)["error"]
+    assert (error["kind"], error["exit_code"], error["where"]) == ("bad_input", 2, where)
+    assert cause in error["cause"] and error["fix"] and err
+
+
+def test_only_the_option_counts_and_help_is_no_cause(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("predict", "--", "--json") == 2
+    assert capsys.readouterr().out == ""
+    assert _run("--json", "data") == 2
+    out, err = capsys.readouterr()
+    assert json.loads(out)["error"]["cause"] == "a command is missing" and "Commands:" in err
+
+
+def test_a_flow_tells_its_errors_in_the_same_way(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    flow = SimpleNamespace(name="retrain", fn=lambda workspace: None)
+    for options in (["--json"], []):
+        monkeypatch.setattr(sys, "argv", ["retrain.py", "--workspace", "/nowhere", *options])
+        with pytest.raises(SystemExit, match="2"):
+            launch.main(flow, {})
+        out, err = capsys.readouterr()
+        assert "not a workspace" in err and bool(out) == bool(options)
+        assert not out or json.loads(out)["error"]["where"] == "/nowhere"
 
 
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
@@ -171,3 +254,45 @@ def test_checkpoints_belong_to_exactly_these_inputs(workspace: Workspace) -> Non
     assert len(set(keys)) == 4
     unread = params.model_copy(update={"judge": params.judge.model_copy(update={"examples": 21})})
     assert stage.input_key(workspace, entry, unread) == keys[-1]
+
+
+def test_long_lines_of_status_wrap_within_their_column(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sentence = "it is not worse than the champion by more than the margins allow, and the floors hold, too " * 2
+    found = {
+        "workspace": "/" + "w" * 150,
+        "model": "digits",
+        "data": None,
+        "changed": list(catalog.STAGES),
+        "last": {"outcome": "promoted", "sentence": sentence},
+    }
+    monkeypatch.setattr("robustdistill.actions.standing.standing", lambda _: found)
+    monkeypatch.setenv("COLUMNS", "70")
+    assert _run("--workspace", str(workspace.root), "status") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= 70 for line in lines if "www" not in line)
+    assert sum("w" * 150 in line for line in lines) == 1  # a path stays whole
+    starts = [line[:11].strip() for line in lines]
+    assert [start for start in starts if start] == ["workspace", "model", "data", "would run", "last run"]
+    words = " ".join(line[11:].strip() for line in lines)
+    assert ", ".join(catalog.STAGES) in words and sentence.strip() in words
+
+
+def test_versions_have_a_header(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {"name": "digits-candidates", "version": 10, "aliases": "", "sha256": "0" * 64},
+        {"name": "digits", "version": 1, "aliases": "champion", "sha256": "1" * 64},
+    ]
+    monkeypatch.setattr("robustdistill.actions.serving.versions", lambda _: rows)
+    assert _run("--workspace", str(workspace.root), "versions") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "model              version  aliases   sha256",
+        "digits-candidates  10       -         000000000000",
+        "digits             1        champion  111111111111",
+    ]
+    rows.clear()
+    assert _run("--workspace", str(workspace.root), "versions") == 0
+    assert capsys.readouterr().out == "nothing is registered yet: run the flow\n"

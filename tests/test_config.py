@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from robustdistill import config, recipes
+from robustdistill import config, recipes, strict_yaml
 from robustdistill.errors import BadInput
 
 
@@ -60,7 +61,105 @@ def test_wrong_types_and_ranges_are_refused(path: Path, key: str, value: object)
     assert key in _edited(path, lambda params: params.update({key: value})).cause
 
 
-@pytest.mark.parametrize("text", ["- a list\n", "a: [\n", "\x00"])
+def _line(path: Path, text: str, after: str = "") -> int:
+    """The number of the first line that begins with `text`, below the one that begins with `after`."""
+    lines = path.read_text().splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith(after))
+    return next(i for i, line in enumerate(lines[start:], start + 1) if line.strip().startswith(text))
+
+
+def test_several_mistakes_are_told_a_line_each_in_plain_words(path: Path) -> None:
+    text = path.read_text()
+    seed, ema = _line(path, "seed:"), _line(path, "ema:", "student:")
+    lines = text.splitlines()
+    lines[seed - 1], lines[ema - 1] = "seed: -1", "    ema: 1"
+    lines = [
+        {"  norm: linf": "  norm: l3", "  source: digits": "  source: 7"}.get(line.split("  #")[0].rstrip(), line)
+        for line in lines
+    ]
+    lines.append("sead: [1]")
+    path.write_text("\n".join(lines))
+    with pytest.raises(BadInput) as caught:
+        config.load(config.Params, path)
+    assert caught.value.cause.splitlines() == [
+        "there are 5 faults",
+        f"  - line {seed}: 'seed' must be at least 0, is -1",
+        f"  - line {_line(path, 'norm:')}: 'threat.norm' must be 'linf' or 'l2', is 'l3'",
+        f"  - line {_line(path, 'source:', 'data:')}: 'data.source' must be text, is 7",
+        f"  - line {ema}: 'student.training.ema' must be less than 1, is 1",
+        f"  - line {len(lines)}: unknown key 'sead'",
+    ]
+    assert (caught.value.where, caught.value.fix) == (str(path), "did you mean 'seed'?")
+
+
+@pytest.mark.parametrize(
+    ("eps", "said"),
+    [
+        ('"8/0"', "'threat.eps': eps '8/0' is not a number"),
+        ("-1", "'threat.eps': eps -1.0 is not positive and finite"),
+        ("[1]", "'threat.eps' must be a number or text, is a list"),
+        ("", "'threat.eps' must be a number or text, is empty"),
+        (".inf", "'threat.eps' must be a finite number or text, is inf"),
+    ],
+)
+def test_a_value_of_two_possible_types_is_told_once(path: Path, eps: str, said: str) -> None:
+    text = re.sub(r"(?m)^  eps: [^#]*", f"  eps: {eps}  ", path.read_text())
+    path.write_text(text)
+    with pytest.raises(BadInput) as caught:
+        config.load(config.Params, path)
+    assert caught.value.cause == f"line {_line(path, 'eps:')}: {said}"
+
+
+def test_missing_keys_name_the_line_of_their_group(path: Path) -> None:
+    path.write_text(re.sub(r"(?m)^ *(momentum|seed|norm):.*\n", "", path.read_text()))
+    with pytest.raises(BadInput) as caught:
+        config.load(config.Params, path)
+    assert caught.value.cause.splitlines() == [  # what has no default is missed first
+        "there are 2 faults",
+        "  - missing key 'seed'",
+        f"  - line {_line(path, 'threat:')}: missing key 'threat.norm'",
+    ]
+    path.write_text(path.read_text().replace("threat:", "seed: 1\nthreat:\n  norm: linf"))
+    with pytest.raises(BadInput) as caught:
+        config.load(config.Params, path)
+    below = _line(path, "training:", "student:")
+    assert f"  - line {below}: missing key 'student.training.momentum'" in caught.value.cause.splitlines()
+
+
+def test_options_of_a_method_have_lines_too(path: Path) -> None:
+    path.write_text(re.sub(r"(?m)^(    temperature:) [^#]*", r"\1 hot  ", path.read_text()))
+    params, lines = config.load(config.Params, path), strict_yaml.read(path)[1]
+    with pytest.raises(BadInput) as caught:
+        recipes.specs.complete(config.dump(params), "params.yaml", lines)
+    line = _line(path, "temperature:", "student:")
+    assert caught.value.cause == f"line {line}: 'temperature' must be a number, is 'hot'"
+    path.write_text(re.sub(r"(?m)^(      name:) pgd", r"\1 pdg", path.read_text().replace(" hot ", " 1.0 ")))
+    with pytest.raises(BadInput, match="unknown attack 'pdg'") as caught:
+        recipes.specs.complete(config.dump(config.load(config.Params, path)), "params.yaml", lines)
+    assert ", line " in caught.value.where
+
+
+def test_aliases_cannot_make_a_file_endless(path: Path) -> None:
+    path.write_text(
+        "a: &a [1, 1]\n" + "".join(f"{c}: &{c} [*{chr(ord(c) - 1)}, *{chr(ord(c) - 1)}]\n" for c in "bcdefgh")
+    )
+    assert len(strict_yaml.read(path)[1]) < 50
+    path.write_text("a: &a\n  b: *a\n")
+    assert strict_yaml.read(path)[1] == {("a",): 1, ("a", "b"): 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("a: 1\nb: [\n", "line 3: "), ("a: 1\na: 2\n", "line 2: 'a' is given twice"), ("? [a]\n: 1\n", "line 1: ")],
+)
+def test_what_is_no_yaml_names_its_line(path: Path, text: str, said: str) -> None:
+    path.write_text(text)
+    with pytest.raises(BadInput) as caught:
+        config.load(config.Params, path)
+    assert said in caught.value.cause and caught.value.fix
+
+
+@pytest.mark.parametrize("text", ["- a list\n", "a: [\n", "\x00", ""])
 def test_a_file_that_is_no_mapping_is_refused(path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(BadInput):

@@ -16,7 +16,7 @@ CHECKOUT = Path(__file__).parents[1]
 SOURCE = CHECKOUT / "src" / "robustdistill"
 FILES = sorted(SOURCE.rglob("*.py"))
 
-BASE = {"threat", "config", "errors", "rng", "registry"}
+BASE = {"threat", "config", "strict_yaml", "errors", "rng", "registry"}
 LEARNING = BASE | {"inputs", "data", "models", "attacks"}
 SCIENCE = LEARNING | {"objectives", "engine", "training", "judge", "release", "gate", "workspace", "journal"}
 # room -> rooms it may import, besides itself
@@ -27,10 +27,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "machine": set(),
     "rng": {"errors"},
     "threat": {"errors"},
-    "config": {"errors", "threat"},
-    "registry": {"config", "errors"},
+    "strict_yaml": {"errors"},
+    "mistakes": {"errors", "strict_yaml"},
+    "config": {"errors", "threat", "strict_yaml", "mistakes"},
+    "registry": {"config", "errors", "strict_yaml"},
     "workspace": {"config", "errors"},
-    "recipes": {"config", "errors", "registry", "models", "attacks", "objectives"},
+    "recipes": {"config", "errors", "strict_yaml", "registry", "models", "attacks", "objectives"},
     "inputs": BASE,
     "data": BASE | {"inputs"},
     "models": BASE | {"inputs"},

@@ -83,3 +83,18 @@ def test_help_of_init_lists_every_recipe() -> None:
     text: Any = root.commands["init"].help
     for name in recipes.names():
         assert name in text and recipes.load(name).about.split(";")[0].split(":")[0] in text
+
+
+def test_the_base_of_an_objective_is_complete_too(tmp_path: Path) -> None:
+    digits = recipes.load("digits")
+    spec = {"name": "igdm", "base": {"name": "adaad", "attack": {"steps": 3}}}
+    filled = recipes.specs.complete({"objective": spec}, "here")["objective"]
+    assert {"weight", "teacher_temperature", "base"} <= filled.keys()
+    assert {"weight", "adversarial_share", "attack"} <= filled["base"].keys()
+    assert {"name": "pgd", "steps": 3, "restarts": 1, "start": "gaussian"}.items() <= filled["base"]["attack"].items()
+    student = digits.params.student.model_copy(update={"objective": filled})
+    params = digits.params.model_copy(update={"student": student})
+    (tmp_path / "params.yaml").write_text(recipes.render(params), encoding="utf-8")
+    assert config.load(config.Params, tmp_path / "params.yaml") == params
+    with pytest.raises(BadInput, match=r"unknown base 'adadd'(?s:.)*here: objective: base(?s:.)*did you mean 'adaad'"):
+        recipes.specs.complete({"objective": {"name": "igdm", "base": {"name": "adadd"}}}, "here")

@@ -44,6 +44,16 @@ def _two_steps(model: Classifier, spec: dict[str, Any], teacher: Teacher | None,
 
 
 @pytest.mark.parametrize("name", recipes.names())
+def test_a_recipe_takes_a_recurrent_teacher_and_student(name: str) -> None:
+    recipe = recipes.load(name)
+    params, shape = recipe.params, SHAPES.get(name, (3, 32, 32))
+    taught = _model({"name": "gru"}, shape, "teacher")
+    _two_steps(taught, params.teacher.objective, None, recipe)
+    for model in ({"name": "gru", "hidden": 16}, params.student.model):
+        _two_steps(_model(model, shape, "student"), params.student.objective, Teacher(taught), recipe)
+
+
+@pytest.mark.parametrize("name", recipes.names())
 def test_a_recipe_trains_two_steps(name: str) -> None:
     recipe = recipes.load(name)
     params, shape = recipe.params, SHAPES.get(name, (3, 32, 32))

@@ -56,8 +56,8 @@ def test_does_not_consume_the_spec() -> None:
         ({"name": 3}, "no name"),
         (["pear"], "as a mapping"),
         ({"name": "pear", "rip": True}, "unknown key 'rip'.*did you mean 'ripe'"),
-        ({"name": "quince", "weight": -1.0}, "'weight' is -1.0"),
-        ({"name": "quince", "weight": "1"}, "'weight' is '1'"),
+        ({"name": "quince", "weight": -1.0}, "'weight' must be greater than 0, is -1.0"),
+        ({"name": "quince", "weight": "1"}, "'weight' must be a number, is '1'"),
     ],
 )
 def test_a_bad_spec_is_a_sentence_with_its_place(spec: object, sentence: str) -> None:

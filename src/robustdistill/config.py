@@ -6,15 +6,15 @@ used can be read. Options of a method, attack or model are checked by that class
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from robustdistill import mistakes, strict_yaml
 from robustdistill.errors import BadInput
+from robustdistill.strict_yaml import Lines
 from robustdistill.threat import ThreatModel, parse_eps
 
 
@@ -25,6 +25,8 @@ class Strict(BaseModel):
 
 
 Spec = dict[str, Any]  # {"name": "rslad", ...options}: resolved by the package that owns the name
+
+COMPLETE = "a workspace's files are complete; take the line from the recipe (`robustdistill init --help`)"
 
 NAME = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")
 
@@ -74,10 +76,24 @@ class Training(Strict):
     warmup: float = Field(default=0.15, ge=0, lt=1, description="share of all steps in which lr rises from 0")
     eps_warmup: float = Field(default=0.0, ge=0, le=1, description="share of all steps in which eps rises from 0")
     ema: float = Field(default=0.0, ge=0, lt=1, description="decay of the averaged weights; 0 keeps none")
+    swa: float | None = Field(
+        default=None, ge=0, lt=1, description="instead of ema: plain mean of the weights after this share of all steps"
+    )
+    awp: float = Field(
+        default=0.0, ge=0, lt=1, description="worst-case change of each weight tensor, as a share of its norm; 0: none"
+    )
+    awp_warmup: float = Field(default=0.0, ge=0, le=1, description="share of all steps before awp begins")
     clip: float = Field(default=5.0, gt=0, description="largest gradient norm")
     augment: list[Literal["shift", "flip"]] = Field(default=[], description="shift by up to 1/14 of the edge; mirror")
     select_every: int = Field(default=1, ge=1, description="epochs between robust evaluations on validation data")
     select_examples: int = Field(default=512, ge=1, description="validation examples in each of them")
+
+    @field_validator("swa")
+    @classmethod
+    def _one_average(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and info.data.get("ema"):
+            raise ValueError("only one average is kept; set ema to 0, or swa to null")
+        return value
 
 
 class Learner(Strict):
@@ -167,74 +183,15 @@ class Policy(Strict):
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def options(model: type[Model], given: Mapping[str, Any], *, where: str) -> Model:
-    """Checks a mapping against a config class. Raises BadInput that names the key, the fault and the nearest name."""
+def options(model: type[Model], given: Mapping[str, Any], *, where: str, lines: Lines | None = None) -> Model:
+    """Checks a mapping against a config class. lines: of its keys, where it stands in a file.
+
+    Raises BadInput that names each key that is wrong, its fault and, for an unknown one, the nearest name.
+    """
     try:
         return model.model_validate(dict(given))
     except ValidationError as error:
-        raise BadInput(_sentence(error), where=where, fix=_fix(model, error)) from error
-
-
-def _sentence(error: ValidationError) -> str:
-    lines = []
-    for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
-            lines.append(f"unknown key '{key}'")
-        elif item["type"] == "missing":
-            lines.append(f"missing key '{key}'")
-        else:
-            lines.append(f"'{key}' is {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}")
-    return "; ".join(lines)
-
-
-def _fix(model: type[BaseModel], error: ValidationError) -> str:
-    hints = []
-    for item in error.errors():
-        parent = _descend(model, item["loc"][:-1])
-        if item["type"] != "extra_forbidden" or parent is None:
-            continue
-        near = difflib.get_close_matches(str(item["loc"][-1]), parent.model_fields, n=1, cutoff=0.5)
-        hints.append(f"did you mean '{near[0]}'?" if near else f"valid: {', '.join(parent.model_fields)}")
-    return " ".join(hints) or "correct it there"
-
-
-def _descend(model: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseModel] | None:
-    for part in path:
-        field = model.model_fields.get(str(part))
-        kind = field.annotation if field else None
-        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
-            return None
-        model = kind
-    return model
-
-
-class _NoDuplicates(yaml.SafeLoader):
-    """Safe YAML in which a key that is given twice is an error: the second would silently win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} is given twice", key.start_mark)
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = _NoDuplicates(path.read_text(encoding="utf-8")).get_single_data()
-    except FileNotFoundError as error:
-        raise BadInput(
-            "there is no such file", where=str(path), fix="make a workspace: robustdistill init DIR"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(f"not YAML: {error}", where=str(path)) from error
-    except RecursionError as error:
-        raise BadInput("nested too deeply to be read", where=str(path)) from error
-    if not isinstance(content, dict):
-        raise BadInput("expected keys and values at the top", where=str(path))
-    return content
+        raise mistakes.refusal(mistakes.found(error, model, given, lines or {}), where) from error
 
 
 def _missing(full: Mapping[str, Any], given: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -247,15 +204,11 @@ def _missing(full: Mapping[str, Any], given: Mapping[str, Any], prefix: str = ""
 
 def load(model: type[Model], path: Path) -> Model:
     """A complete params.yaml or policy.yaml. Raises BadInput for unknown, mistyped, out-of-range or missing keys."""
-    content = _read(path)
-    config = options(model, content, where=str(path))
-    missing = list(_missing(dump(config), content))
-    if missing:
-        raise BadInput(
-            f"missing key{'s' if len(missing) > 1 else ''} {', '.join(missing)}",
-            where=str(path),
-            fix="a workspace's files are complete; take the line from the recipe (`robustdistill init --help`)",
-        )
+    content, lines = strict_yaml.read(path)
+    config = options(model, content, where=str(path), lines=lines)
+    lacking = [mistakes.missing(key, lines, COMPLETE) for key in _missing(dump(config), content)]
+    if lacking:
+        raise mistakes.refusal(lacking, str(path))
     return config
 
 

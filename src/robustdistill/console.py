@@ -1,5 +1,5 @@
-"""What a person sees in a terminal: progress while stages run, tables when they are done. All of it on stderr,
-so that `--json` leaves stdout clean."""
+"""What a person sees in a terminal: progress while stages run, tables when they are done. All but answers
+goes to stderr, so that `--json` leaves stdout clean."""
 
 from __future__ import annotations
 
@@ -28,6 +28,14 @@ MARKS = {
 
 def console(*, quiet: bool = False) -> Console:
     out = Console(stderr=True, quiet=quiet, highlight=False)
+    if not out.is_terminal:
+        out.width = LOG_WIDTH
+    return out
+
+
+def answers() -> Console:
+    """Where answers go: stdout, wide enough in a file or a pipe."""
+    out = Console(highlight=False)
     if not out.is_terminal:
         out.width = LOG_WIDTH
     return out
@@ -178,3 +186,28 @@ def show(summary: Summary, out: Console) -> None:
         out.print("registry  " + escape("   ".join(summary.registry)))
     for label, text in summary.pointers:
         out.print(f"[dim]{label:<9}[/] {escape(text)}", soft_wrap=True)
+
+
+def judgement(content: Mapping[str, Any], out: Console) -> None:
+    """A judged model: clean, each attack with what it broke, the worst case, and what health found."""
+    threat, n, clean = content["threat"], content["sample"]["n"], content["clean"]
+    title = f"accuracy in % (95 % interval), {n} examples, {threat['norm']} eps {threat['eps']:.4g}"
+    table = Table("attack", title=title, title_style="dim", title_justify="left")
+    table.add_column("accuracy", justify="right", no_wrap=True)
+    table.add_column("broken", justify="right")
+    table.add_row("none (clean)", _percent(clean), "–")
+    for attack in content["attacks"]:
+        broken = round(n * (clean["accuracy"] - attack["accuracy"]))
+        table.add_row(escape(attack["name"]), _percent(attack), str(broken))
+    table.add_row("[bold]worst case[/]", f"[bold]{_percent(content['robust'])}[/]", "")
+    out.print(table)
+    for text in content["notes"]:
+        out.print(f"[yellow]note[/]  {escape(text)}", soft_wrap=True)
+    for item in content["checks"]:
+        if not item["ok"]:
+            mark = "[yellow]warning[/]" if item["level"] == "warning" else "[red]✘ fails[/]"
+            out.print(f"{mark}  {escape(item['name'])}: {escape(item['sentence'])}", soft_wrap=True)
+    if content["healthy"]:
+        out.print(f"[bold green]HEALTHY[/]  no check of the evaluation failed: robust {content['robust_accuracy']:.1%}")
+    else:
+        out.print("[bold red]NOT HEALTHY[/]  the evaluation cannot be trusted: it shows no robust accuracy")

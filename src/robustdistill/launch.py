@@ -81,8 +81,14 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 def _give_up() -> None:
-    click.echo("interrupted; start it again: it goes on where it was", err=True)
-    os._exit(130)
+    from robustdistill.cli.errors import Interrupted, asked, say_json
+
+    given_up = Interrupted("interrupted; start it again: it goes on where it was")
+    click.echo(given_up.cause, err=True)
+    if asked(sys.argv[1:], "--json"):
+        say_json(given_up)
+        sys.stdout.flush()
+    os._exit(given_up.exit_code)
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
@@ -92,9 +98,10 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 
 def main(flow: Any, helps: Mapping[str, str]) -> None:
     """Runs the flow named by the command line and exits with the project's exit codes."""
-    from robustdistill.cli import guarded
+    from robustdistill.cli.errors import asked, guarded
 
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _terminate)  # what Prefect restores and raises again when it has cleaned up
     run: Callable[[], Any] = lambda: command(flow, helps).main(standalone_mode=False)  # noqa: E731
-    sys.exit(guarded(run, debug="--debug" in sys.argv))
+    given = sys.argv[1:]
+    sys.exit(guarded(run, debug=asked(given, "--debug"), as_json=asked(given, "--json")))

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from robustdistill.config import Spec, options
 from robustdistill.errors import BadInput, unknown
+from robustdistill.strict_yaml import Lines
 
 T = TypeVar("T")
 
@@ -27,10 +28,13 @@ def table(kind: str, *classes: type[T]) -> dict[str, type[T]]:
     return found
 
 
-def resolve(kind: str, table: Mapping[str, type[T]], spec: Spec, *, where: str) -> tuple[type[T], Any]:
+def resolve(
+    kind: str, table: Mapping[str, type[T]], spec: Spec, *, where: str, lines: Lines | None = None
+) -> tuple[type[T], Any]:
     """The class that `spec` names and its checked Config.
 
-    spec: {"name": ..., **options}. where: the place of the spec in the user's files, for the message.
+    spec: {"name": ..., **options}. where: the place of the spec in the user's files, for the message; lines: of its
+    keys, if that is a file.
     Raises BadInput if the name is missing or unknown, or an option is unknown, mistyped or out of range.
     """
     choices = ", ".join(sorted(table))
@@ -41,9 +45,10 @@ def resolve(kind: str, table: Mapping[str, type[T]], spec: Spec, *, where: str) 
     if not isinstance(name, str):
         raise BadInput(f"this {kind} has no name", where=where, fix=f"name: one of {choices}")
     if name not in table:
-        raise unknown(kind, name, table, where=where)
+        line = (lines or {}).get(("name",))
+        raise unknown(kind, name, table, where=f"{where}, line {line}" if line else where)
     found = table[name]
-    return found, options(_config_of(found), given, where=f"{where} ({name})")
+    return found, options(_config_of(found), given, where=f"{where} ({name})", lines=lines)
 
 
 def _config_of(owner: type[Any]) -> Any:

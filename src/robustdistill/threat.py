@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
-from robustdistill.errors import BadInput
+from robustdistill.errors import BadInput, unknown
 
 Norm = Literal["linf", "l2"]
 NORMS: tuple[Norm, ...] = ("linf", "l2")
@@ -46,6 +46,24 @@ class ThreatModel:
         parse_eps(self.eps)
         if not self.low < self.high:
             raise BadInput(f"bounds [{self.low}, {self.high}] hold no input", where="threat.bounds")
+
+    @classmethod
+    def parse(cls, text: str, low: float = 0.0, high: float = 1.0, *, where: str = "threat") -> ThreatModel:
+        """The threat model `linf:8/255` or `l2:0.5` for inputs in [low, high]. Raises BadInput."""
+        name, colon, eps = text.partition(":")
+        norm = next((norm for norm in NORMS if norm == name.strip().lower()), None)
+        if not colon:
+            raise BadInput(f"{text!r} is not a threat model", where=where, fix="write NORM:EPS, such as linf:8/255")
+        if norm is None:
+            raise unknown("norm", name, NORMS, where=where)
+        found = cls(norm, parse_eps(eps, where=where), low, high)
+        if norm == "linf" and found.eps > high - low:
+            raise BadInput(
+                f"eps {found.eps:g} is larger than the whole range [{low:g}, {high:g}] of the input",
+                where=where,
+                fix="give it in the units of the input, such as linf:8/255 for pixels in [0, 1]",
+            )
+        return found
 
     def scaled(self, factor: float) -> ThreatModel:
         """The same threat with factor · eps."""

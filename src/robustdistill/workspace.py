@@ -10,16 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robustdistill import config
-from robustdistill.errors import BadInput
+from robustdistill.errors import BadInput, placed
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """The whole text or the file as it was before; its folder is made if needed. Raises OSError."""
+    """The whole text or the file as it was before; its folder is made if needed.
+
+    Raises OSError that names the file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        with placed(path):
+            part.write_text(text, encoding="utf-8")
+            part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 

@@ -1,20 +1,25 @@
-"""A real MLflow on SQLite, migrated once and copied for each test, and students that register in a moment."""
+"""A real MLflow on SQLite, copied for each test; students that register in a moment; own code to be judged."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from judge_any import images, write_module
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
 from robustdistill.actions.package import HASHED
+from robustdistill.cli import main
+from robustdistill.judge import autoattack
 from robustdistill.services.mlflow_store import Store
 
 SHAPE, CLASSES = (1, 2, 3), ["cat", "dog", "eel"]
@@ -97,3 +102,35 @@ def registered(store: Store, make_student: Callable[..., tuple[Path, Path]]) -> 
         return made.version
 
     return make
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The current folder, with own.py and test.npz in it; attacks are short: the model is linear."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delenv("ROBUSTDISTILL_WORKSPACE", raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(autoattack, "ITERATIONS", 10)
+    monkeypatch.setattr(autoattack, "QUERIES", 30)
+    write_module(tmp_path, "own")
+    x, y = images()
+    np.savez("test.npz", images=x, labels=y)
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(sys.modules[name].__file__):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def judge(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """judge(TARGET, ...) -> exit code, stdout, stderr; on test.npz under linf:0.1 unless said otherwise."""
+
+    def run(target: str, *options: str, data: str | None = "test.npz", threat: str | None = "linf:0.1") -> Any:
+        given = [*(["--data", data] if data else []), *(["--threat", threat] if threat else []), *options]
+        with pytest.raises(SystemExit) as caught:
+            main(["judge", target, *given])
+        return int(caught.value.code or 0), *capsys.readouterr()
+
+    return run

@@ -12,6 +12,7 @@ from robustdistill.actions import data as action
 from robustdistill.config import Data
 from robustdistill.data import materialise, prepare
 from robustdistill.errors import BadInput
+from robustdistill.workspace import Workspace
 
 DATA = Data(source="digits")
 
@@ -21,10 +22,17 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A workspace as far as data go."""
-    materialise("digits", tmp_path / "workspace" / "data")
-    return tmp_path / "workspace"
+def workspace(tmp_path: Path) -> Workspace:
+    """A workspace as far as data go: versioned, as DVC would write it down."""
+    made = Workspace(tmp_path / "workspace")
+    materialise("digits", made.data)
+    versioned(made)
+    return made
+
+
+def versioned(workspace: Workspace) -> None:
+    digest = action.tree_digest(workspace.data)
+    (workspace.root / "data.dvc").write_text(yaml.safe_dump({"outs": [{"md5": digest}]}))
 
 
 @pytest.fixture
@@ -38,49 +46,49 @@ def delivery(tmp_path: Path) -> Path:
     return tmp_path / "delivery"
 
 
-def test_new_data_take_the_place_of_the_old_and_the_changes_are_said(root: Path, delivery: Path) -> None:
-    before = action.tree_digest(root / "data")
-    report = action.add(root, delivery, DATA)
-    assert contents(root / "data") == contents(delivery)
+def test_new_data_take_the_place_of_the_old_and_the_changes_are_said(workspace: Workspace, delivery: Path) -> None:
+    before = action.tree_digest(workspace.data)
+    report = action.add(workspace, delivery, DATA)
+    assert contents(workspace.data) == contents(delivery)
     assert report.changed and (report.before, report.after) == (before, action.tree_digest(delivery))
     assert (report.changes.removed, report.changes.removed_from_train["duplicate"]) == (100, 1)
     assert "100 removed" in report.markdown() and report.to_json()["changed"]
 
 
-def test_the_same_data_again_change_nothing(root: Path, tmp_path: Path) -> None:
+def test_the_same_data_again_change_nothing(workspace: Workspace, tmp_path: Path) -> None:
     materialise("digits", tmp_path / "again")
-    assert not action.add(root, tmp_path / "again", DATA).changed
+    assert not action.add(workspace, tmp_path / "again", DATA).changed
 
 
-def test_faulty_data_leave_the_old_ones(root: Path, delivery: Path) -> None:
-    old = contents(root / "data")
+def test_faulty_data_leave_the_old_ones(workspace: Workspace, delivery: Path) -> None:
+    old = contents(workspace.data)
     labels = np.load(delivery / "train_y.npy")
     np.save(delivery / "train_y.npy", np.where(np.cumsum(labels == 3) > 5, 4 * (labels == 3), labels))
     with pytest.raises(BadInput, match="fewer than 10"):
-        action.add(root, delivery, DATA)
-    assert contents(root / "data") == old and [p.name for p in root.iterdir()] == ["data"]
+        action.add(workspace, delivery, DATA)
+    assert contents(workspace.data) == old and sorted(p.name for p in workspace.root.iterdir()) == ["data", "data.dvc"]
 
 
-def test_the_settings_are_those_of_the_workspace(root: Path, delivery: Path) -> None:
+def test_the_settings_are_those_of_the_workspace(workspace: Workspace, delivery: Path) -> None:
     with pytest.raises(BadInput, match="no such file") as caught:
-        action.add(root, delivery)
+        action.add(workspace, delivery)
     assert "params.yaml" in caught.value.where
 
 
-def test_old_data_that_are_faulty_can_be_replaced(root: Path, delivery: Path) -> None:
-    (root / "data" / "train_y.npy").write_bytes(b"damaged")
-    report = action.add(root, delivery, DATA)
+def test_old_data_that_are_faulty_can_be_replaced(workspace: Workspace, delivery: Path) -> None:
+    (workspace.data / "train_y.npy").write_bytes(b"damaged")
+    report = action.add(workspace, delivery, DATA)
     assert report.changed and report.changes.drift is None
 
 
 def test_a_first_delivery_needs_no_old_data(tmp_path: Path, delivery: Path) -> None:
-    report = action.add(tmp_path / "workspace", delivery, DATA)
+    report = action.add(Workspace(tmp_path / "workspace"), delivery, DATA)
     assert report.before is None and report.changed
 
 
-def test_prepared_and_raw_data_can_be_compared(tmp_path: Path, root: Path) -> None:
-    prepare(root / "data", tmp_path / "prepared", DATA)
-    changes = action.report(tmp_path / "prepared", root / "data")
+def test_prepared_and_raw_data_can_be_compared(tmp_path: Path, workspace: Workspace) -> None:
+    prepare(workspace.data, tmp_path / "prepared", DATA)
+    changes = action.report(tmp_path / "prepared", workspace.data)
     assert (changes.added, changes.removed) == (0, 0)
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from robustdistill.actions import champion, intent, owner
-from robustdistill.actions.promote import promote, rollback
+from robustdistill.actions.promote import Promoted, promote, rollback
 from robustdistill.actions.reconcile import reconcile
 from robustdistill.services.mlflow_registry import Registry
 from robustdistill.services.mlflow_store import Store
@@ -98,6 +102,64 @@ def test_a_crash_at_any_step_of_a_promotion_is_mended(store, work, two, monkeypa
         pytest.fail("a promotion has more writes than were tried")
     # seen: dropped, completed, and nothing left to do with the new champion in place
     assert ends >= {(False, True), (True, True), (True, False)}
+
+
+def test_a_crash_at_any_step_of_the_first_promotion_ever_is_mended(store, work, registered, monkeypatch):
+    """Before it there is no registered model of that name: nothing to go back to, and nothing may stay half-made."""
+    registered(1.0)
+    kept = store.registry.versions("toy-candidates")
+    dropped = set()
+    for nth in range(1, 40):
+        with monkeypatch.context() as patch:
+            crash_before(patch, nth)
+            try:
+                promote(store, "toy", 1, verdict=PASS, record={}, by="me", work=work)
+            except Crash:
+                crashed = True
+            else:
+                crashed = False
+        reconcile(store, "toy", work)
+        dropped.add(champion.current(store, "toy") == (None, None))
+        promote(store, "toy", 1, verdict=PASS, record={}, by="me", work=work)  # as the next flow does
+        assert assert_one_valid_champion(store, work, (1,)) == 1
+        assert store.registry.aliases("toy") == {"champion": 1}
+        assert [version.number for version in store.registry.versions("toy")] == [1]
+        assert store.registry.versions("toy-candidates") == kept
+        store.client.delete_registered_model("toy")
+        if not crashed:
+            break
+    else:
+        pytest.fail("a promotion has more writes than were tried")
+    assert dropped == {True, False}
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from robustdistill.actions.promote import promote
+from robustdistill.services.mlflow_registry import Registry
+from robustdistill.services.mlflow_store import Store
+
+setattr(Registry, sys.argv[2], lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+work = Path(sys.argv[1])
+promote(Store.open(None, work), "toy", 1, verdict={"verdict": "pass"}, record={}, by="me", work=work)
+"""
+
+
+@pytest.mark.parametrize(("step", "word"), [("create", "dropped"), ("point", "completed")])
+def test_the_first_promotion_ever_killed_after_its_intent(store, work, registered, step, word):
+    registered(1.0)
+    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    done = subprocess.run([sys.executable, "-c", KILLED, str(work), step], env=environment, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert intent.path(work).exists() and intent.TAG in store.registry.tags("toy")
+    assert store.registry.aliases("toy") == {}
+    (said,) = reconcile(store, "toy", work)
+    assert word in said
+    assert promote(store, "toy", 1, verdict=PASS, record={}, by="me", work=work) == Promoted(1, None)
+    assert assert_one_valid_champion(store, work, (1,)) == 1
+    for name in ("toy", "toy-candidates"):
+        assert [version.number for version in store.registry.versions(name)] == [1]
 
 
 def _undo(store: Store) -> None:

@@ -4,21 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from attack_toys import Linear
+from torch import nn
 
 from robustdistill.attacks import Batch
 from robustdistill.rng import Draws, seeded
-
-
-class Linear(nn.Module):
-    """z = x · W, with W fixed: the margin of two classes is linear in x."""
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.flatten(1) @ self.weight
 
 
 @pytest.fixture

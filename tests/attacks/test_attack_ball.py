@@ -122,6 +122,69 @@ def test_a_step_has_its_size_however_small_or_large_the_gradient(norm: str, scal
     assert torch.equal(moved[1], x[1])  # no gradient, no move, no NaN
 
 
+@st.composite
+def planes(draw: st.DrawFn) -> tuple[Case, Tensor, Tensor]:
+    case = draw(cases())
+    numbers = st.floats(-4, 4, width=32).map(lambda value: round(value, 2))  # zeros and ties among them
+    normal = torch.from_numpy(draw(hnp.arrays(np.float32, case.x.shape, elements=numbers)))
+    span = case.ball.threat.high - case.ball.threat.low
+    gaps = [draw(st.floats(-3, 3)) * span for _ in range(len(case.x))]
+    return case, normal, torch.tensor(gaps, dtype=torch.float32)
+
+
+@quick
+@given(planes())
+def test_the_way_onto_a_plane_is_the_shortest_inside_the_box(plane: tuple[Case, Tensor, Tensor]) -> None:
+    """By the conditions of optimality the shortest way is clip(t · d) with d = sign(normal) in linf and d = normal in
+    l2, for one t, found here by bisection in float64."""
+    case, normal, gap = plane
+    threat = case.ball.threat
+    found = case.ball.onto_plane(case.x, normal, gap).double().flatten(1)
+    x, w = case.x.double().flatten(1), normal.double().flatten(1)
+    away = gap.double().sign()[:, None] * (w.sign() if threat.norm == "linf" else w)
+
+    def way(t: Tensor) -> Tensor:
+        return torch.maximum(torch.minimum(t[:, None] * away, threat.high - x), threat.low - x)
+
+    low, high = torch.zeros(len(x), dtype=torch.float64), torch.full((len(x),), 1e7, dtype=torch.float64)
+    for _ in range(200):
+        middle = (low + high) / 2
+        short = (way(middle) * w).sum(1).abs() < gap.double().abs()
+        low, high = torch.where(short, middle, low), torch.where(short, high, middle)
+    expected, span = way(high), threat.high - threat.low
+    assert torch.allclose((found * w).sum(1), (expected * w).sum(1), rtol=1e-4, atol=1e-4 * span)
+    norm = {"linf": torch.inf, "l2": 2}[threat.norm]
+    lengths = [torch.linalg.vector_norm(delta, ord=norm, dim=1) for delta in (found, expected)]
+    moves = (w != 0).any(1) & (gap != 0)
+    assert torch.allclose(lengths[0][moves], lengths[1][moves], rtol=1e-2, atol=1e-3 * span)
+    assert (found[~moves] == 0).all()
+    assert (x + found >= threat.low - case.ball.tolerance).all() and (
+        x + found <= threat.high + case.ball.tolerance
+    ).all()
+
+
+def test_a_plane_is_found_by_hand_and_by_gradients_of_any_size() -> None:
+    """Linf: 3τ + min(τ, 0.1) = 1 gives τ = 0.3; the wall stops the second feature. L2: shares 3 : 1, unstopped."""
+    x = torch.tensor([[0.5, 0.9]])
+    normal, gap = torch.tensor([[3.0, 1.0]]), torch.tensor([1.0])
+    for scale in (1.0, 1e-25, 1e25):
+        way = ball(ThreatModel("linf", 1.0)).onto_plane(x, scale * normal, scale * gap)
+        assert way.tolist()[0] == pytest.approx([0.3, 0.1], rel=1e-5)
+        way = ball(ThreatModel("l2", 1.0)).onto_plane(x, scale * normal, scale * gap)
+        assert way.tolist()[0] == pytest.approx([0.3, 0.1], rel=1e-5)
+        assert ball(ThreatModel("l2", 1.0)).onto_plane(x, 0 * normal, gap).tolist() == [[0.0, 0.0]]
+    far = ball(ThreatModel("l2", 1.0)).onto_plane(x, normal, -100 * gap)
+    assert far.tolist()[0] == pytest.approx([-0.5, -0.9])  # out of reach: the corner of the box
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_step_may_have_a_length_for_each_example(norm: str) -> None:
+    geometry, x = ball(ThreatModel(norm, 1.0)), torch.zeros(2, 3, 2)  # type: ignore[arg-type]
+    grad = torch.arange(12, dtype=torch.float32).view(2, 3, 2) - 5
+    both = geometry.step(x, grad, torch.tensor([0.5, 0.1]).view(2, 1, 1))
+    assert torch.equal(both[0], geometry.step(x, grad, 0.5)[0]) and torch.equal(both[1], geometry.step(x, grad, 0.1)[1])
+
+
 @pytest.mark.parametrize("norm", NORMS)
 def test_uniform_starts_fill_the_ball(norm: str) -> None:
     """In 2 dimensions half of the points lie beyond the radius that halves the volume, eps / sqrt 2."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from robustdistill import attacks
-from robustdistill.attacks import ATTACKS, Access, Batch, TorchTarget
+from robustdistill.attacks import Access, Batch, TorchTarget
 from robustdistill.attacks.ball import ball
 from robustdistill.attacks.goals import GOALS, cross_entropy, margin
 from robustdistill.attacks.kl import kl
@@ -27,13 +27,9 @@ def run(spec: dict[str, Any], model: nn.Module, batch: Batch, threat: ThreatMode
     return attacks.build(spec)(TorchTarget(model), batch, threat, DRAWS, **given)
 
 
-def test_one_row_for_each_attack() -> None:
-    assert sorted(ATTACKS) == ["fgsm", "pgd"]
-
-
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(
-    name=st.sampled_from(sorted(ATTACKS)),
+    name=st.sampled_from(["fgsm", "pgd"]),
     norm=st.sampled_from(NORMS),
     eps=st.floats(1e-3, 2.0),
     step=st.floats(0.01, 3.0),
@@ -187,11 +183,6 @@ def test_goal_kl_moves_away_from_the_models_own_clean_logits(small_net: nn.Modul
     small_net.eval()
     assert torch.equal(x_adv, run(spec, small_net, own, threat))
     assert (GOALS["kl"](small_net(x_adv), own) > GOALS["kl"](small_net(images.x), own)).all()
-
-
-def test_an_empty_batch_is_no_trouble(small_net: nn.Module, images: Batch) -> None:
-    none = attacks.select(images, torch.zeros(16, dtype=torch.bool))
-    assert run({"name": "pgd"}, small_net, none, ThreatModel("l2", 1.0)).shape == (0, 1, 6, 6)
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,12 @@ def changed(pixel: float, dtype: str = "float64") -> np.ndarray:
     return x
 
 
+def widened(pixel: int) -> np.ndarray:
+    x = X.astype(np.int32)
+    x[7, 0, 3, 3] = pixel
+    return x
+
+
 def empty_class(raw: Path) -> None:
     (raw / "bird").mkdir()
 
@@ -108,6 +114,68 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str, str]] = {
 }
 
 
+def stray_files(raw: Path) -> None:
+    for i in range(11):
+        (raw / f"stray{i:02}.txt").write_text("")
+    (raw / "link").symlink_to(raw.parent)
+
+
+def faulty_images(raw: Path) -> None:
+    for i in range(8):
+        (raw / "cat" / f"{i}.png").write_bytes(b"no image")
+    for i in range(4):
+        save_image(raw / "dog" / f"{i}.png", noise(f"wide {i}", (1, 8, 9)))
+    save_image(raw / "dog" / "4.png", noise("colour", (3, 8, 8)))
+
+
+def empty_classes(raw: Path) -> None:
+    for name in ("eel", "fly"):
+        (raw / name).mkdir()
+
+
+MANY: dict[str, tuple[Callable[[Path], object], int, list[str]]] = {
+    "strays and links": (
+        stray_files,
+        12,
+        ["raw/link: this link leaves", "stray08.txt: this file is in no class folder", "and 2 more"],
+    ),
+    "images": (
+        faulty_images,
+        13,
+        ["cat/0.png: this is not a PNG", "cat/7.png: ", "dog/0.png and ", "9 × 8 and of 8 × 8", "and 3 more"],
+    ),
+    "classes": (empty_classes, 2, ["class 'eel' is empty", "class 'fly' is empty"]),
+    "few examples": (
+        lambda raw: [save_image(raw / c / f"{i}.png", noise(f"{c}{i}")) for c in "ab" for i in range(12)],
+        6,
+        ["class 'a' has ", "class 'b' has ", "in val, fewer than 10"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_all_faults_of_a_pass_are_told_at_once(tmp_path: Path, name: str) -> None:
+    spoil, count, words = MANY[name]
+    spoil(write_folders(tmp_path / "raw"))
+    with pytest.raises(BadInput, match=f"there are {count} faults") as caught:
+        prepare(tmp_path / "raw", tmp_path / "out", DATA)
+    bullets = [line for line in caught.value.cause.splitlines() if line.startswith("  - ")]
+    assert len(bullets) == min(count, 10) and all(word in caught.value.cause for word in words)
+    assert caught.value.where == str(tmp_path / "raw") and caught.value.fix
+
+
+def test_all_faults_of_arrays_are_told_at_once(tmp_path: Path) -> None:
+    raw = write_pairs(tmp_path / "raw", train_x=np.where(Y[:, None, None, None] == 1, X / 100, X / 255))
+    with pytest.raises(BadInput, match="there are 120 faults") as caught:
+        prepare(raw, tmp_path / "out", DATA)
+    assert "train_x.npy, example 1: values from" in caught.value.cause and "and 110 more" in caught.value.cause
+    for name in ("notes.txt", "more.txt"):
+        (raw / name).write_text("")
+    with pytest.raises(BadInput, match="there are 2 faults") as caught:
+        prepare(raw, tmp_path / "out", DATA)
+    assert "notes.txt: this file does not belong" in caught.value.cause
+
+
 @pytest.mark.parametrize("name", FOLDERS)
 def test_bad_folders(tmp_path: Path, name: str) -> None:
     spoil, cause, where = FOLDERS[name]
@@ -127,7 +195,7 @@ ARRAYS: dict[str, tuple[dict[str, np.ndarray], str, str]] = {
     "infinite": ({"train_x": changed(np.inf, "float32")}, "infinite", "train_x.npy, example 7"),
     "above 1": ({"train_x": changed(1.5)}, "to 1.5", "train_x.npy, example 7"),
     "below 0": ({"train_x": changed(-0.1)}, "from -0.1", "train_x.npy, example 7"),
-    "wide whole numbers": ({"train_x": X.astype(np.int32) * 2}, "values from", "train_x.npy, example 0"),
+    "wide whole numbers": ({"train_x": widened(300)}, "values from . to 300", "train_x.npy, example 7"),
     "16 bits": ({"train_x": X.astype(np.uint16)}, "16 bits", "train_x.npy"),
     "shape": ({"train_x": X[:, 0, 0]}, r"shape \[240, 8\]", "train_x.npy"),
     "channels": ({"train_x": np.zeros((240, 4, 8, 8), np.uint8)}, r"shape \[240, 4, 8, 8\]", "train_x.npy"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from collections.abc import Callable
@@ -89,3 +90,26 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Object arrays"):
         files.write_npy(path, np.array([{}]))
     assert path.read_text() == "1\n" and tree(tmp_path) == ["a.json"]
+
+
+def test_a_full_disk_is_an_error_before_a_pixel_is_written(
+    small_disk: Callable[[int], Path], fill: Callable[..., Path]
+) -> None:
+    """A sparse file would be taken here, and end the process (SIGBUS) when its pixels are written."""
+    disk = small_disk(1)
+    filler = fill(disk, leave=64 * 1024)
+    for write in (
+        lambda path: files.new_memmap(path, (100, 1, 64, 64)),
+        lambda path: files.write_npy(path, np.zeros(2**17, np.uint8)),
+        lambda path: files.write_json(path, "x" * 2**17),
+    ):
+        with pytest.raises(OSError, match="No space left") as caught:
+            write(disk / "x.npy")
+        assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(disk / "x.npy"))
+        (disk / "x.npy").unlink(missing_ok=True)
+        assert tree(disk) == ["filler"]
+    filler.unlink()
+    pixels = files.new_memmap(disk / "x.npy", (100, 1, 64, 64))
+    pixels[:] = 7
+    pixels.flush()
+    assert np.load(disk / "x.npy").min() == 7

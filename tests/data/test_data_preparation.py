@@ -91,12 +91,6 @@ def test_any_legal_name_will_do(tmp_path: Path) -> None:
     assert sum(map(sum, manifest.counts.values())) == 1200
 
 
-def test_a_class_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
-    write_folders(tmp_path / "raw", ("a", "b\udcff"))
-    with pytest.raises(BadInput, match="not UTF-8"):
-        prepare(tmp_path / "raw", tmp_path / "out", DATA)
-
-
 def test_limit_touches_train_alone(tmp_path: Path) -> None:
     raw = write_pairs(tmp_path / "raw", n=240)
     full = prepare(raw, tmp_path / "full", DATA)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -11,6 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from robustdistill.config import Params
+from robustdistill.engine import devices
+from robustdistill.journal import Journal
+from robustdistill.services.mlflow_registry import Registry
+from robustdistill.services.mlflow_store import Store
+from robustdistill.stages.catalog import STAGES
+from robustdistill.stages.tools import Tools
+from robustdistill.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = Path(sys.executable).parent
@@ -68,6 +79,46 @@ def make(root: Path) -> Path:
     margins = {"clean": 1.0, "robust": 1.0}
     edit(root / "policy.yaml", {"teacher": floors, "student": floors, "champion": margins, "best": margins})
     return root
+
+
+def compute(workspace: Workspace, name: str, out: Path, params: Params | None = None) -> Path:
+    """One stage in this process, into the folder `out`, with the workspace's params or others. DVC is not told."""
+    stage, plan = STAGES[name], devices.choose()
+    devices.apply(plan)
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    reads = {role: workspace.root / path for role, path in stage.reads.items()}
+    tools = Tools(plan, Journal(out.parent / f"{out.name}.jsonl", name), out.parent / f"{out.name}.scratch")
+    importlib.import_module(stage.module).run(params or workspace.params(), reads, out, tools)
+    return out
+
+
+def finish(root: Path) -> None:
+    """All stages as a flow leaves them, in a few seconds: one process instead of thirty. DVC is told at the end."""
+    workspace = Workspace.find(root)
+    for name, stage in STAGES.items():
+        compute(workspace, name, root / stage.out)
+    for litter in [*(root / "artifacts").rglob("*.jsonl"), *(root / "artifacts").rglob("*.scratch")]:
+        shutil.rmtree(litter) if litter.is_dir() else litter.unlink()
+    call(sys.executable, "-m", "dvc", "commit", "--force", "--quiet", cwd=root)
+
+
+def read(*parts: str | Path) -> dict[str, Any]:
+    """A JSON file."""
+    return dict(json.loads(Path(*parts).read_text()))
+
+
+def ran(result: Mapping[str, Any]) -> set[str]:
+    return {stage["name"] for stage in result["stages"] if stage["ran"]}
+
+
+def rules(result: Mapping[str, Any]) -> dict[str, str]:
+    """Rule -> status, of the verdict of a flow."""
+    return {rule["rule"]: rule["status"] for rule in result["verdict"]["rules"]}
+
+
+def registry(root: Path) -> Registry:
+    return Store.open(None, root / ".work").registry
 
 
 def hashes(root: Path) -> dict[str, str]:

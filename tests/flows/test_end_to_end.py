@@ -4,39 +4,44 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
-import subprocess
+import sqlite3
 import sys
 import time
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import psutil
 import pytest
+import running
 import scenario
 from PIL import Image
 
-from robustdistill.services import prefect_home
+from robustdistill.actions import data
+from robustdistill.actions.decide import TEACHER
+from robustdistill.actions.register import SHA
+from robustdistill.models import weights
+from robustdistill.services import dvc_cli, prefect_home
+from robustdistill.stages.catalog import STAGES
 from robustdistill.workspace import Workspace
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return scenario.make(tmp_path_factory.mktemp("end_to_end") / "digits")
+def root(new: Path, copied: Callable[[Path], Path]) -> Path:
+    return copied(new)
 
 
 @pytest.fixture(scope="module")
-def fresh(root: Path) -> Path:
-    """A copy of the workspace as it was before anything ran."""
-    copy = root.parent / "repro_only"
-    shutil.copytree(root, copy, symlinks=True)
-    return copy
+def fresh(new: Path, copied: Callable[[Path], Path]) -> Path:
+    """Another copy, for DVC without a flow."""
+    return copied(new)
 
 
-def test_the_first_run_promotes(root: Path, fresh: Path) -> None:
+def test_the_first_run_promotes(root: Path) -> None:
     result = scenario.flow("retrain", root, "--reason", "first")
     assert result["outcome"] == "promoted"
     assert all(stage["ran"] for stage in result["stages"])
@@ -95,59 +100,109 @@ def test_a_stricter_policy_refuses_and_moves_nothing(root: Path) -> None:
     (root / "policy.yaml").write_text(kept)
 
 
-def test_changed_data_lead_to_a_challenger(root: Path, tmp_path: Path) -> None:
-    x, y = (
-        np.concatenate([np.load(root / "data" / f"{split}_{part}.npy") for split in ("train", "test")]) for part in "xy"
+@pytest.fixture(scope="module")
+def by_hand(root: Path) -> dict[str, Any]:
+    """A flow after somebody took images out, put some in twice and made all brighter; the teacher may start warm."""
+    for split, fewer, twice in (("train", 20, 5), ("test", 10, 0)):
+        x, y = (np.load(root / "data" / f"{split}_{part}.npy")[fewer:] for part in "xy")
+        x = np.minimum(x.astype(int) + 60, 255).astype(np.uint8)
+        np.save(root / "data" / f"{split}_x.npy", np.concatenate([x, x[:twice]]))
+        np.save(root / "data" / f"{split}_y.npy", np.concatenate([y, y[:twice]]))
+    scenario.edit(root / "params.yaml", {"teacher.warm_start": "champion"})
+    before = scenario.read(root, "artifacts", "prepare", "manifest.json")
+    return scenario.flow("retrain", root) | {"before": before}
+
+
+def test_files_put_there_by_hand_are_versioned_in_a_step_with_a_report(root: Path, by_hand: dict[str, Any]) -> None:
+    digest = data.tree_digest(root / "data")
+    assert dvc_cli.digest(root) == digest
+    assert digest in scenario.call("git", "show", "HEAD:data.dvc", cwd=root).stdout
+    assert scenario.call("git", "status", "--porcelain", cwd=root).stdout == ""
+    task, text = _reported(root)
+    assert task.startswith("version data")
+    before, after = by_hand["before"]["counts"], scenario.read(root, "artifacts", "prepare", "manifest.json")["counts"]
+    for label in range(10):
+        [row] = [line for line in text.splitlines() if line.startswith(f"| {label} |")]
+        for split, cell in zip(("train", "val", "test"), row.strip("| ").split("|")[1:], strict=True):
+            was, now = before[split][label], after[split][label]
+            assert cell.strip() == (str(now) if was == now else f"{now} ({now - was:+d})")
+    assert sum(after["test"]) == sum(before["test"]) - 10
+    assert "5 duplicates" in text and "(notable)" in text
+
+
+def _reported(root: Path) -> tuple[str, str]:
+    """The task that reported what changed in the data, and what it said, from Prefect's own records."""
+    query = "select task_run.name, data from artifact join task_run on task_run_id = task_run.id where key = ?"
+    with closing(sqlite3.connect(root / ".work" / "prefect" / "prefect.db")) as records:
+        [(task, text)] = records.execute(query, ("data-changes",)).fetchall()
+    return task, json.loads(text)
+
+
+def test_what_reads_the_data_is_retrained_and_judged_beside_the_champion(root: Path, by_hand: dict[str, Any]) -> None:
+    assert by_hand["outcome"] == "promoted"
+    assert scenario.ran(by_hand) == set(STAGES)
+    rules = scenario.rules(by_hand)
+    assert rules["champion_robust"] == rules["champion_clean"] == "pass"  # not "not applicable"
+    today = scenario.read(root, "artifacts", "score", "student", "scorecard.json")
+    [again] = [scenario.read(path) for path in (root / ".work" / "rescored").glob("*/scorecard.json")]
+    registry = scenario.registry(root)
+    assert again["subject"]["onnx_sha256"] == registry.version("digits", 1).tags[SHA]
+    assert again["sample"]["digest"] == today["sample"]["digest"]
+    assert registry.aliases("digits") == {"champion": 2, "previous": 1}
+
+
+def test_a_warm_start_begins_from_the_teacher_of_the_champion(
+    root: Path, by_hand: dict[str, Any], tmp_path: Path
+) -> None:
+    registry, workspace = scenario.registry(root), Workspace.find(root)
+    first = registry.version("digits", 1).tags[TEACHER]
+    assert scenario.read(workspace.pin) == {"sha256": first, "role": "start", "origin": "the champion's teacher"}
+    assert f"the teacher begins from the champion's teacher, {first[:12]}" in workspace.journal.read_text()
+    trained = weights.digest(root / "artifacts" / "teacher" / "model.safetensors")
+    warm = workspace.params()
+    cold = warm.model_copy(update={"teacher": warm.teacher.model_copy(update={"warm_start": "none"})})
+    again, drawn = (
+        weights.digest(scenario.compute(workspace, "teacher", tmp_path / name, params) / "model.safetensors")
+        for name, params in (("warm", warm), ("cold", cold))
     )
-    np.savez(tmp_path / "fewer.npz", images=np.moveaxis(x, 1, -1)[:-20], labels=y[:-20])
-    report = scenario.robustdistill(root, "data", "add", tmp_path / "fewer.npz")
-    assert report["changed"]
-    result = scenario.flow("retrain", root)
-    assert result["outcome"] == "promoted"
-    rules = {rule["rule"]: rule["status"] for rule in result["verdict"]["rules"]}
-    assert rules["champion_robust"] == "pass"  # judged again on today's test set, not "not applicable"
-
-
-def _wait_for(root: Path, stage: str, event: str, since: float, seconds: float = 240) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        lines = (root / "journal.jsonl").read_text().splitlines()
-        found = [json.loads(line) for line in lines if line.endswith("}")]
-        if any(line["stage"] == stage and line["event"] == event and line["t"] > since for line in found):
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"{stage} never said {event}")
+    assert trained == again != drawn
+    assert registry.version("digits", 2).tags[TEACHER] == trained != first
 
 
 def test_a_workspace_in_use_is_refused(root: Path) -> None:
     with Workspace.find(root).lock():
-        said = scenario.flow("retrain", root, expect=2)["stderr"]
-    assert f"locked by another run (pid {os.getpid()})" in said and "Traceback" not in said
+        error = scenario.flow("retrain", root, expect=2)["error"]
+    assert f"locked by another run (pid {os.getpid()})" in error["cause"] and error["kind"] == "bad_input"
+
+
+def test_ctrl_c_ends_a_training_and_leaves_nothing_behind(root: Path) -> None:
+    scenario.edit(root / "params.yaml", {"student.training.epochs": 40})
+    flow = running.start(root)
+    running.wait_until(lambda: running.has_checkpoint(root, "student"), flow, "no checkpoint")
+    family = running.descendants(flow)
+    assert any("stage student" in " ".join(process.cmdline()) for process in family)
+    os.killpg(flow.pid, signal.SIGINT)  # the terminal sends it to the whole group
+    assert flow.wait(15) == 130
+    assert running.alive(family, seconds=2) == []
+    with Workspace.find(root).lock():
+        assert running.has_checkpoint(root, "student")
 
 
 def test_a_killed_run_leaves_no_orphan_and_goes_on(root: Path) -> None:
-    scenario.edit(root / "params.yaml", {"student.training.epochs": 12})
     since = time.time()
-    command = [sys.executable, str(scenario.ROOT / "flows" / "retrain.py"), "--workspace", str(root)]
-    process = subprocess.Popen(command, env=scenario.environment(), stderr=subprocess.DEVNULL, start_new_session=True)
-    _wait_for(root, "student", "epoch", since)
-    children = psutil.Process(process.pid).children(recursive=True)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    _, alive = psutil.wait_procs([child for child in children if "stage" in " ".join(_line(child))], timeout=15)
-    assert not alive
+    flow = running.start(root)
+    running.wait_until(lambda: running.said(root, "student", "resumed", since), flow, "not resumed after Ctrl-C")
+    stages = running.descendants(flow, "stage")
+    os.kill(flow.pid, signal.SIGKILL)
+    flow.wait()
+    assert running.alive(stages, seconds=15) == []
+    since = time.time()
     result = scenario.flow("retrain", root)
     assert result["outcome"] == "promoted"
+    assert running.said(root, "student", "resumed", since)
     assert {stage["name"] for stage in result["stages"] if stage["ran"]} >= {"student", "score@student"}
     assert _running(root) == []
     assert prefect_home.end_orphans(root / ".work" / "prefect") == 0  # the killed flow's server has been ended
-
-
-def _line(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
 
 
 def _running(root: Path) -> list[str]:

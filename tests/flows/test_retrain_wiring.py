@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import scenario
 
 import retrain
-from robustdistill.actions import chain, decide
+from robustdistill.actions import chain, data_news, decide
 from robustdistill.errors import BadInput, GateRefused, ServiceFailed
 from robustdistill.services import dvc_cli
 from robustdistill.stages.catalog import STAGES, parents
+from robustdistill.workspace import Workspace
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return scenario.make(tmp_path_factory.mktemp("wiring") / "digits")
+def root(new: Path, copied: Callable[[Path], Path]) -> Path:
+    return copied(new)
 
 
 class Stages:
@@ -86,3 +87,19 @@ def test_a_dry_run_only_says_what_would_run(root: Path, stages: Stages) -> None:
 def test_an_event_about_other_data_is_refused(root: Path, stages: Stages) -> None:
     with pytest.raises(BadInput, match="asked for was"):
         retrain.retrain(str(root), data_digest="0" * 32 + ".dir")
+
+
+def test_reports_of_changed_data_are_shown_by_one_run(
+    root: Path, stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decide, "require_worthy_teacher", _refuse)
+    shown: list[str] = []
+    monkeypatch.setattr(retrain, "create_markdown_artifact", lambda text, **_: shown.append(text))
+    data_news.leave(Workspace(root), "digest", "| class |")
+    text = data_news.waiting(Workspace(root))
+    retrain.retrain(str(root), dry_run=True)
+    assert shown == [text] and data_news.waiting(Workspace(root)) == text
+    retrain.retrain(str(root))
+    assert shown == [text, text] and data_news.waiting(Workspace(root)) == ""
+    retrain.retrain(str(root))
+    assert shown == [text, text]

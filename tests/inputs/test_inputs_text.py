@@ -11,7 +11,7 @@ from robustdistill.inputs import shown
         ("Katze-größer 猫", "Katze-größer 猫"),
         ("two\nlines", "two\\nlines"),
         ("\x1b[31mred", "\\x1b[31mred"),
-        ("not utf-8 \udcff", "not utf-8 \\udcff"),
+        ("not utf-8 \udcff", "not utf-8 \\xff"),
         ("turned \u202e round", "turned \\u202e round"),
     ],
 )

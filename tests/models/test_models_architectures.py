@@ -78,12 +78,34 @@ def test_normalisation_is_a_layer() -> None:
         ({"name": "small_cnn", "sise": "nano"}, (1, 8, 8), "sise"),
         ({"name": "small_cnn"}, (1, 7, 8), "8 x 8"),
         ({"name": "small_cnn"}, (12,), "images"),
+        ({"name": "gru"}, (12,), "images"),
+        ({"name": "gru", "hidden": 2}, (1, 8, 8), "hidden"),
         ({"name": "preact_resnet", "width": 10**6}, (1, 8, 8), "width"),
     ],
 )
 def test_what_cannot_be_built_is_said(model: dict, shape: tuple[int, ...], said: str) -> None:
     with pytest.raises(BadInput, match=said):
         build(spec(model, shape), 0, "test")
+
+
+def test_the_gru_is_the_one_of_torch() -> None:
+    model = build(spec({"name": "gru", "hidden": 6}, (2, 5, 7)), 0, "test").double()
+    reference = torch.nn.GRU(2 * 7, 6, batch_first=True).double()
+    theirs = (reference.weight_ih_l0, reference.bias_ih_l0, reference.weight_hh_l0, reference.bias_hh_l0)
+    ours = (*model.net.rows.parameters(), *model.net.state.parameters())
+    with torch.no_grad():
+        for one, other in zip(theirs, ours, strict=True):
+            one.copy_(other)
+    x = torch.rand(3, 2, 5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    rows = ((x - 0.4) / 0.3).permute(0, 2, 1, 3).reshape(3, 5, 14)
+    torch.testing.assert_close(model(x), model.net.head(reference(rows)[1][0]), rtol=1e-6, atol=1e-6)
+
+
+def test_the_gru_has_an_input_gradient_in_evaluation_mode_and_reads_every_row() -> None:
+    model = build(spec({"name": "gru"}), 0, "test").eval()
+    x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
+    (grad,) = torch.autograd.grad(model(x)[:, 0].sum(), x)
+    assert (grad.abs().sum(dim=3) > 0).all()
 
 
 @pytest.mark.parametrize(

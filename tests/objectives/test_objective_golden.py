@@ -25,17 +25,21 @@ CASES: dict[str, dict[str, Any]] = {name: {"name": name} for name in OBJECTIVES}
     "ard T4 ce": {"name": "ard", "temperature": 4.0, "ce_weight": 0.5},
     "logit_l1 clean": {"name": "logit_l1", "adversarial": False},
     "rslad sharp": {"name": "rslad", "teacher_temperature": 0.6, "ce_weight": 0.3, "attack": {"steps": 3}},
+    "igdm rslad": {"name": "igdm", "weight": 3.0, "base": {"name": "rslad", "attack": {"steps": 3}}},
+    "saad clean": {"name": "saad", "clean_weight": 0.5, "attack": {"steps": 3}},
     "pgd_at l2": {"name": "pgd_at", "attack": {"steps": 3}},
 }
 
 
 def train(objective: Objective, step: Step) -> list[float]:
-    weights, losses = list(step.student.parameters()), []
+    trained = [*step.student.parameters(), *objective.parameters()]
+    weights, losses = [weight for weight in trained if weight.requires_grad], []
     for epoch in range(3):
         loss = objective(replace(step, draws=step.draws.at(epoch))).loss.mean()
         with torch.no_grad():
             for weight, grad in zip(weights, torch.autograd.grad(loss, weights), strict=True):
                 weight -= 0.2 * grad
+        objective.after_step(step.student)
         losses.append(round(loss.item(), 6))
     return losses
 

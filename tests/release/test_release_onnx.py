@@ -60,7 +60,7 @@ def inputs(n: int, channels: int = 3) -> Tensor:
     return torch.rand(n, channels, 8, 8, generator=torch.Generator().manual_seed(n))
 
 
-@pytest.mark.parametrize("model", ["small_cnn", "preact_resnet"])
+@pytest.mark.parametrize("model", ["small_cnn", "preact_resnet", "gru"])
 def test_the_file_answers_as_the_model_for_every_batch_size(tmp_path: Path, model: str) -> None:
     folder = saved(tmp_path / "model", model)
     record = export(folder, tmp_path / "out", CLASSES, inputs(5), SEEN)

@@ -27,7 +27,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("served")
     spec = ModelSpec({"name": "small_cnn", "size": "nano"}, (1, 8, 10), 3, -1.0, 1.0, (0.1,), (0.5,))
     weights.save(build(spec, 4, "test"), root)
-    export(root, root / "export", CLASSES, torch.zeros(2, 1, 8, 10))
+    export(root, root / "export", CLASSES, torch.zeros(2, 1, 8, 10), np.array([7, 8]))
     return root / "export"
 
 

@@ -74,7 +74,8 @@ def reads(tmp_path: Path) -> dict[str, Path]:
     np.save(folder / "train_id.npy", np.load(tmp_path / "prepare/train_id.npy"))
     (tmp_path / "teacher.pin.json").write_text(json.dumps({"sha256": None, "role": None, "origin": None}))
     pin = tmp_path / "teacher.pin.json"
-    return {"prepare": tmp_path / "prepare", "adversaries": folder, "pin": pin, "teacher": tmp_path / "teacher"}
+    made = {name: tmp_path / name for name in ("prepare", "initial", "teacher")}
+    return {**made, "adversaries": folder, "pin": pin}
 
 
 @pytest.fixture
@@ -136,6 +137,34 @@ def test_a_control_with_a_teacher_is_refused(stage: Stage) -> None:
     with pytest.raises(BadInput, match="needs a teacher") as caught:
         stage(control, make_params(control={"objective": {"name": "rslad"}}), "control")
     assert caught.value.where == "control.objective"
+
+
+def test_the_student_has_the_undefended_model_as_its_second_teacher(stage: Stage, reads: dict[str, Path]) -> None:
+    params = make_params(student={"objective": {"name": "mtard", "attack": ATTACK}})
+    stage(teacher, params, "teacher")
+    with pytest.raises(BadInput, match="no description"):
+        stage(student, params, "student")
+    sums = []
+    for seed in (0, 1):  # another undefended model, another student
+        stage(initial, params.model_copy(update={"seed": seed}), "initial")
+        sums.append(summary(stage(student, params, "student"))["sha256"])
+    assert sums[0] != sums[1]
+
+
+def test_a_student_with_one_teacher_does_not_look_at_the_undefended_model(stage: Stage) -> None:
+    stage(teacher, make_params(), "teacher")
+    assert summary(stage(student, make_params(), "student"))["objective"]["name"] == "rslad"
+
+
+@pytest.mark.parametrize(("name", "learner"), [("peeraid", control), ("adr", teacher), ("lbgat", student)])
+def test_objectives_that_bring_their_own_teacher_serve_every_stage(stage: Stage, name: str, learner: Any) -> None:
+    role = {control: "control", teacher: "teacher", student: "student"}[learner]
+    params = make_params(**{role: {"objective": {"name": name, "attack": ATTACK}}})
+    if learner is student:
+        stage(teacher, params, "teacher")
+    out = stage(learner, params, role)
+    assert sorted(path.name for path in out.iterdir()) == FILES
+    assert models.parameters(weights.load(out)) == summary(out)["parameters"]
 
 
 @pytest.mark.parametrize("use", ["start", "replay"])
@@ -238,7 +267,7 @@ def test_a_warm_start_of_another_architecture_is_refused(stage: Stage, reads: di
 @pytest.mark.slow
 def test_resnet50_teaches_mobilenet(tmp_path: Path, tools: Tools) -> None:
     write_prepared(tmp_path / "colour", shape=(3, 8, 8), n=8)
-    reads = {"prepare": tmp_path / "colour", "teacher": tmp_path / "teacher"}
+    reads = {"prepare": tmp_path / "colour", "initial": tmp_path / "none", "teacher": tmp_path / "teacher"}
     reads["teacher"].mkdir()
     spec = ModelSpec({"name": "resnet50", "stride": 2}, (3, 8, 8), 2, 0.0, 1.0, (0.5,) * 3, (0.2,) * 3)
     weights.save(models.build(spec, 0, "teacher"), reads["teacher"])

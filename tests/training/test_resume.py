@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,14 +33,20 @@ from robustdistill.training import checkpoint, fit
 
 checkpoint.SECONDS, checkpoint.SHARE = 0.0, 1.0  # often, to be killed between any two steps
 folder = Path(sys.argv[1])
-fit(demanding(), make_bench(folder))
+fit(demanding(name=sys.argv[3]), make_bench(folder))
 """
+RESTLESS: dict[str, dict[str, Any]] = {  # so that a state that was lost would show
+    "adr": {"decay": 0.8},
+    "b_mtard": {"balance_rate": 0.3, "temperature_rate": 0.2},
+    "peeraid": {"companion": {"name": "gru", "hidden": 8}},
+}
 STEPS = 10  # of an epoch: 160 examples, 16 in a batch
 
 
-def demanding(optimizer: str = "sgd") -> Job:
-    """Everything that has state or draws: momentum, average, teacher, attack, augmentation."""
-    objective = {"name": "rslad", "attack": {"name": "pgd", "steps": 3}}
+def demanding(optimizer: str = "sgd", name: str = "rslad") -> Job:
+    """Everything that has state or draws: momentum, average, teacher, attack, augmentation; by name a companion,
+    an average of the student's own, weights and temperatures that follow the losses."""
+    objective: dict[str, Any] = {"name": name, "attack": {"name": "pgd", "steps": 3}} | RESTLESS.get(name, {})
     moving = {"ema": 0.9, "augment": ["shift", "flip"], "eps_warmup": 0.5, "optimizer": optimizer}
     return make_job(objective, n=160, teacher=True, epochs=4, lr=0.1 if optimizer == "sgd" else 0.01, **moving)
 
@@ -51,8 +58,8 @@ def kept(result: Result, folder: Path) -> list[bytes]:
     return [(folder / f"{stem}.safetensors").read_bytes() for stem in ("best", "last")] + [figures.encode()]
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder), str(Path(__file__).parent)])
+def start(folder: Path, name: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder), str(Path(__file__).parent), name])
 
 
 def kill_at(process: subprocess.Popen[bytes], scratch: Path, step: int) -> int:
@@ -71,14 +78,15 @@ def kill_at(process: subprocess.Popen[bytes], scratch: Path, step: int) -> int:
 
 
 @pytest.mark.slow
-def test_killed_twice_and_bit_equal(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["rslad", "peeraid", "adr", "b_mtard"])
+def test_killed_twice_and_bit_equal(tmp_path: Path, name: str) -> None:
     bench = make_bench(tmp_path)
-    first = kill_at(start(tmp_path), bench.scratch, 6)
-    second = kill_at(start(tmp_path), bench.scratch, 14)
+    first = kill_at(start(tmp_path, name), bench.scratch, 6)
+    second = kill_at(start(tmp_path, name), bench.scratch, 14)
     assert 6 <= first < second < 4 * STEPS
-    resumed = fit(demanding(), bench)
+    resumed = fit(demanding(name=name), bench)
     assert len(bench.events("resumed")) == 2
-    whole = fit(demanding(), dataclasses.replace(bench, scratch=tmp_path / "whole"))
+    whole = fit(demanding(name=name), dataclasses.replace(bench, scratch=tmp_path / "whole"))
     assert kept(resumed, tmp_path) == kept(whole, tmp_path)
 
 
@@ -99,6 +107,39 @@ def interrupted(job: Job, bench: Bench, monkeypatch: pytest.MonkeyPatch, at: int
             fit(job, bench)
 
 
+@pytest.mark.parametrize("at", [STEPS + 3, 2 * STEPS + 5])
+@pytest.mark.parametrize("name", ["trades", "n_fgsm"])
+def test_perturbed_weights_and_their_mean_died_and_bit_equal(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, at: int
+) -> None:
+    """Before the first of the averaged weights and between them; the perturbation begins with the second epoch."""
+
+    def job() -> Job:
+        return make_job({"name": name}, n=160, epochs=3, swa=0.55, awp=0.02, awp_warmup=1 / 3, augment=["shift"])
+
+    interrupted(job(), bench, monkeypatch, at)
+    resumed = fit(job(), bench)
+    assert len(bench.events("resumed")) == 1
+    whole = fit(job(), dataclasses.replace(bench, scratch=tmp_path / "whole"))
+    assert kept(resumed, tmp_path) == kept(whole, tmp_path)
+
+
+def test_an_objective_with_state_died_within_an_epoch_and_bit_equal(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Class temperatures, and the sums of losses that the next epoch's come from; within another objective at that."""
+    base = {"name": "absld", "attack": {"steps": 2}}
+
+    def job() -> Job:
+        return make_job({"name": "igdm", "base": base}, n=160, teacher=True, epochs=3)
+
+    interrupted(job(), bench, monkeypatch, STEPS + 3)
+    resumed = fit(job(), bench)
+    assert len(bench.events("resumed")) == 1
+    whole = fit(job(), dataclasses.replace(bench, scratch=tmp_path / "whole"))
+    assert kept(resumed, tmp_path) == kept(whole, tmp_path)
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("at", [1, STEPS, STEPS + 3, 4 * STEPS - 1])
 def test_died_anywhere_and_bit_equal(
@@ -109,6 +150,24 @@ def test_died_anywhere_and_bit_equal(
     assert [event["message"] for event in bench.events("resumed")] == [f"goes on at step {at} of {4 * STEPS}"]
     whole = fit(demanding(optimizer), dataclasses.replace(bench, scratch=tmp_path / "whole"))
     assert kept(resumed, tmp_path) == kept(whole, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["lbgat", "peeraid", "adr", "mtard", "b_mtard"])
+def test_companions_and_state_of_objectives_go_on(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Without what the objective carries, the resumed run would end elsewhere."""
+    interrupted(demanding(name=name), bench, monkeypatch, STEPS + 3)
+    half = shutil.copytree(bench.scratch, tmp_path / "half")
+    resumed_job, whole_job, forgetful = (demanding(name=name) for _ in range(3))
+    resumed = fit(resumed_job, bench)
+    whole = fit(whole_job, dataclasses.replace(bench, scratch=tmp_path / "whole"))
+    assert kept(resumed, tmp_path) == kept(whole, tmp_path)
+    ours, theirs = resumed_job.objective.state_dict(), whole_job.objective.state_dict()
+    assert ours and all(torch.equal(tensor, theirs[key]) for key, tensor in ours.items())
+    monkeypatch.setattr(forgetful.objective, "load_state_dict", lambda tensors: None)
+    lost = fit(forgetful, dataclasses.replace(bench, scratch=half))
+    assert kept(lost, tmp_path) != kept(whole, tmp_path)
 
 
 def test_the_plan_of_the_checkpoint_goes_on(

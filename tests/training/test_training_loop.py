@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from training_bench import Bench, make_job, toy
+from training_bench import Bench, make_job, tempting, toy
 
 from robustdistill.errors import BadInput
+from robustdistill.objectives import OBJECTIVES
 from robustdistill.objectives.types import Parts
 from robustdistill.rng import Draws
-from robustdistill.training import Job, fit, loop
+from robustdistill.training import Job, fit, loop, measured
 from robustdistill.training.stored import Stored
 
 
@@ -28,11 +29,19 @@ def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("objective", "terms"), [("ce", "ce"), ("pgd_at", "ce_adv"), ("trades", "ce"), ("rslad", "kl_adv")]
+    ("objective", "terms"),
+    [
+        ("ce", "ce"),
+        ("pgd_at", "ce_adv"),
+        ("trades", "ce"),
+        ("rslad", "kl_adv"),
+        ("adaad", "kl_adv"),
+        ("saad", "kl_adv"),
+    ],
 )
 def test_every_kind_of_objective_runs(bench: Bench, job: Callable[..., Job], objective: str, terms: str) -> None:
     spec = {"name": objective} | ({} if objective == "ce" else {"attack": {"name": "pgd", "steps": 2}})
-    given = job(spec, teacher=objective == "rslad", epochs=3)
+    given = job(spec, teacher=OBJECTIVES[objective].needs_teacher, epochs=3)
     result = fit(given, bench)
     assert [row["epoch"] for row in result.history] == [1, 2, 3]
     assert [row["step"] for row in result.history] == [6, 12, 18]
@@ -47,6 +56,65 @@ def test_it_learns_what_can_be_learnt(bench: Bench) -> None:
     assert result.best_row["val_clean"] > 0.95
     assert result.best_row["val_pgd"] > 0.8
     assert result.history[-1]["loss"] < 0.5 * result.history[0]["loss"]
+
+
+@pytest.mark.parametrize(
+    ("objective", "training"),
+    [
+        ({"name": "pgd_at"}, {}),
+        ({"name": "pgd_at", "label_smoothing": 0.1}, {}),
+        ({"name": "trades"}, {}),
+        ({"name": "fgsm_rs"}, {}),
+        ({"name": "n_fgsm"}, {}),
+        ({"name": "mart"}, {}),
+        ({"name": "trades"}, {"awp": 0.005, "ema": 0.9}),
+        ({"name": "n_fgsm"}, {"awp": 0.01, "awp_warmup": 0.2, "swa": 0.6}),
+    ],
+)
+def test_each_way_to_harden_a_model_hardens_it(
+    bench: Bench, objective: dict[str, Any], training: dict[str, Any]
+) -> None:
+    assert robust_of(bench, objective, training) > 0.8
+
+
+def test_plain_training_falls_for_the_faint_feature(bench: Bench) -> None:
+    """Else the test above would show nothing."""
+    assert robust_of(bench, {"name": "ce"}, {}) < 0.1
+
+
+def robust_of(bench: Bench, objective: dict[str, Any], training: dict[str, Any]) -> float:
+    """Accuracy under PGD after a short training on data where the best that can be had is 6 of 7."""
+    given = make_job(objective, epochs=8, lr=0.05, select_every=8, **training)
+    given = dataclasses.replace(given, train=tempting(210), val=tempting(84, seed=1))
+    last = fit(given, bench).last
+    robust: float = measured(last, given.val, given.threat, 84, 3, bench.compute).best_row["val_pgd"]
+    return robust
+
+
+def test_the_mean_of_the_last_weights_is_what_is_validated_and_kept(
+    bench: Bench, job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshots: list[dict[str, torch.Tensor]] = []
+    step, measure = loop._Loop._step, loop.Validation.measure
+    validated: list[torch.nn.Module] = []
+
+    def watch(self: Any, *args: Any) -> None:
+        step(self, *args)
+        snapshots.append({name: tensor.clone() for name, tensor in state(self.model).items()})
+
+    monkeypatch.setattr(loop._Loop, "_step", watch)
+    monkeypatch.setattr(
+        loop.Validation, "measure", lambda self, model: validated.append(loop._copy(model)) or measure(self, model)
+    )
+    result = fit(job(epochs=3, swa=0.5), bench)
+    assert len(snapshots) == 18
+    for name, tensor in state(validated[0]).items():
+        assert torch.equal(tensor, snapshots[5][name])  # no average yet
+    for name, tensor in state(result.last).items():
+        if tensor.is_floating_point():
+            mean = torch.stack([snapshot[name].double() for snapshot in snapshots[9:]]).mean(0)
+            torch.testing.assert_close(tensor.double(), mean, rtol=1e-5, atol=1e-6)
+    assert same(validated[-1], result.last)
 
 
 def test_equal_jobs_end_bit_equal_and_the_seed_matters(bench: Bench, job: Callable[..., Job]) -> None:

@@ -13,21 +13,21 @@ import torch
 from training_bench import SPEC, THREAT, toy
 
 from robustdistill import models
-from robustdistill.config import Training
+from robustdistill.config import Training, options
 from robustdistill.errors import BadInput
 from robustdistill.inputs.pixels import to_unit
 from robustdistill.rng import Draws
 from robustdistill.training import alarms, history
 from robustdistill.training.augment import augment, shift
-from robustdistill.training.averaging import Average
+from robustdistill.training.averaging import EMA, SWA, average_of
 from robustdistill.training.feed import Feed
 from robustdistill.training.optimizer import Optimizer
-from robustdistill.training.schedule import learning_rate, threat_at
+from robustdistill.training.schedule import gamma_at, learning_rate, threat_at
 from robustdistill.training.stored import Stored
 
 
-def settings(**options: Any) -> Training:
-    return Training(**({"epochs": 1, "lr": 0.1} | options))
+def settings(**given: Any) -> Training:
+    return Training(**({"epochs": 1, "lr": 0.1} | given))
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "one_cycle"])
@@ -86,9 +86,24 @@ def test_the_optimiser_is_that_of_torch(options: dict[str, Any]) -> None:
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
+def test_each_module_is_clipped_for_itself() -> None:
+    one, other = models.build(SPEC, 0, "test").train(), models.build(SPEC, 1, "test").train()
+    optimizer = Optimizer(settings(clip=0.5), [one, other])
+    x = torch.from_numpy(to_unit(toy(16).x))
+    optimizer.backward(one(x).square().mean() + 1e4 * other(x).square().mean())
+    norms = [
+        torch.linalg.vector_norm(torch.stack([w.grad.norm() for w in module.parameters()])) for module in (one, other)
+    ]
+    fresh = models.build(SPEC, 0, "test").train()
+    fresh(x).square().mean().backward()
+    free = torch.linalg.vector_norm(torch.stack([w.grad.norm() for w in fresh.parameters()]))
+    assert float(norms[0]) == pytest.approx(min(0.5, float(free)), rel=1e-4)
+    assert float(norms[1]) == pytest.approx(0.5, rel=1e-4)
+
+
 def test_average_follows_weights_and_statistics() -> None:
     model = models.build(SPEC, 0, "test").train()
-    average = Average(model, 0.99)
+    average = EMA(model, 0.99)
     before = {name: tensor.clone() for name, tensor in average.model.state_dict().items()}
     with torch.no_grad():
         for tensor in model.state_dict().values():
@@ -101,6 +116,43 @@ def test_average_follows_weights_and_statistics() -> None:
     after = average.model.state_dict()["net.head.bias"]
     torch.testing.assert_close(after, before["net.head.bias"] + 0.9 + 0.01 * 0.1)
     assert not average.model.training
+
+
+def test_swa_is_the_arithmetic_mean_of_the_weights_after_each_step() -> None:
+    """Batch-norm statistics included; before the first of them it is the model itself."""
+    model = models.build(SPEC, 0, "test").train()
+    average = average_of(model, settings(swa=0.4), 10)
+    assert isinstance(average, SWA) and not average.model.training
+    snapshots: list[dict[str, torch.Tensor]] = []
+    for step in range(10):
+        with torch.no_grad():
+            for name, tensor in model.state_dict().items():
+                tensor += len(name) * (step + 1) ** 2 / 7 if tensor.is_floating_point() else 1
+        average.update(step)
+        snapshots.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        for name, tensor in average.model.state_dict().items():
+            taken = torch.stack([snapshot[name].double() for snapshot in snapshots[4:] or snapshots[-1:]])
+            if step <= 4 or not tensor.is_floating_point():
+                assert torch.equal(tensor, snapshots[-1][name])
+            else:
+                torch.testing.assert_close(tensor.double(), taken.mean(0), rtol=1e-6, atol=1e-6)
+    assert len([name for name in average.model.state_dict() if name.endswith("running_var")]) == 3
+
+
+def test_one_average_or_none() -> None:
+    model = models.build(SPEC, 0, "test")
+    assert average_of(model, settings(), 10) is None
+    assert isinstance(average_of(model, settings(ema=0.9), 10), EMA)
+    assert isinstance(average_of(model, settings(swa=0.0), 10), SWA)
+    with pytest.raises(BadInput, match="only one average is kept") as caught:
+        options(Training, {"epochs": 1, "lr": 0.1, "ema": 0.9, "swa": 0.5}, where="params.yaml")
+    assert "'swa' is 0.5" in caught.value.cause
+
+
+def test_weights_are_perturbed_after_the_warm_up() -> None:
+    assert [gamma_at(settings(awp=0.01, awp_warmup=0.5), step, 4) for step in range(4)] == [0.0, 0.0, 0.01, 0.01]
+    assert gamma_at(settings(awp=0.01), 0, 4) == 0.01
+    assert gamma_at(settings(), 3, 4) == 0.0
 
 
 def test_feed_gives_what_prepared_data_give() -> None:

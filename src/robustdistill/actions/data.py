@@ -14,20 +14,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robustdistill import config
-from robustdistill.config import Data, Params
+from robustdistill.actions import data_news
+from robustdistill.config import Data
 from robustdistill.data import materialise, prepare
 from robustdistill.data.drift import Changes, compare
 from robustdistill.data.prepared import MANIFEST, Prepared
 from robustdistill.errors import BadInput
 from robustdistill.inputs import shown
+from robustdistill.services import dvc_cli
+from robustdistill.workspace import Workspace
 
 _CHUNK = 2**20
 
 
 @dataclass(frozen=True)
 class Report:
-    """What `add` did. before, after: tree digests of data/ (before: None if there were none)."""
+    """What `add` did. before, after: digests of data/ as versioned (None if never) and as it is now."""
 
     before: str | None
     after: str
@@ -49,19 +51,27 @@ class Report:
         return self.changes.markdown()
 
 
-def add(workspace_root: Path, source_path: Path, data: Data | None = None) -> Report:
+def add(workspace: Workspace, source_path: Path, data: Data | None = None) -> Report:
     """Makes `source_path` (any layout of raw data) the workspace's data/; the caller versions it with DVC.
 
     data: default the workspace's params. Everything is prepared as the stage would prepare it, in a temporary folder,
-    before data/ is touched. Raises BadInput, and then nothing has changed.
+    before data/ is touched; the report is left for the next flow run. Raises BadInput, and then nothing has changed.
     """
-    folder = workspace_root / "data"
-    if data is None:
-        data = config.load(Params, workspace_root / "params.yaml").data
-    changes = report(folder if folder.exists() else None, source_path, data)
-    before = tree_digest(folder) if folder.exists() else None
-    materialise("image_folder", folder, path=source_path)
-    return Report(before, tree_digest(folder), changes)
+    known = dvc_cli.digest(workspace.root)
+    changes = report(versioned(workspace, known), source_path, data or workspace.params().data)
+    materialise("image_folder", workspace.data, path=source_path)
+    after = tree_digest(workspace.data)
+    if after != known:
+        data_news.leave(workspace, after, changes.markdown())
+    return Report(known, after, changes)
+
+
+def versioned(workspace: Workspace, known: str | None) -> Path | None:
+    """The data that new ones are compared with: data/ if it is what data.dvc says, else those prepared last, if any."""
+    if known and workspace.data.is_dir() and tree_digest(workspace.data) == known:
+        return workspace.data
+    prepared = workspace.out("prepare")
+    return prepared if prepared.exists() else None
 
 
 def report(old: Path | None, new: Path, data: Data | None = None) -> Changes:

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from robustdistill import recipes
-from robustdistill.actions import teacher
+from robustdistill.actions import data as data_actions
+from robustdistill.actions import data_news, teacher
 from robustdistill.errors import BadInput
 from robustdistill.services import dvc_cli, git_cli
 from robustdistill.workspace import Workspace
@@ -76,8 +77,10 @@ def _write(recipe: recipes.Recipe, folder: Path) -> None:
 def _add_data(recipe: recipes.Recipe, folder: Path, *, download: bool, source_path: Path | None) -> None:
     from robustdistill.data import materialise
 
-    data = recipe.params.data
-    materialise(data.source, folder / "data", path=source_path, download=download, module=data.module)
+    data, workspace = recipe.params.data, Workspace(folder)
+    materialise(data.source, workspace.data, path=source_path, download=download, module=data.module)
+    changes = data_actions.report(None, workspace.data, data)
+    data_news.leave(workspace, data_actions.tree_digest(workspace.data), changes.markdown())
     dvc_cli.add_data(folder)
 
 

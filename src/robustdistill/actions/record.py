@@ -89,24 +89,28 @@ class Recorder:
         artifacts: Mapping[str, Sequence[Path]],
         metrics: Mapping[str, float],
         tags: Mapping[str, str],
-    ) -> None:
+    ) -> bool:
         """Ends the run as FINISHED, FAILED or KILLED, with files (folder -> paths), metrics and tags.
 
-        What MLflow does not take now is kept in the workspace and told by the next run's recorder.
+        What MLflow does not take now is kept in the workspace and told by the next run's recorder. False if not even
+        the workspace could take it.
         """
         if not self._thread.is_alive():
-            return
+            return False
+        kept = True
         with self._mirroring:
             try:
                 self._opening.dataset = dataset(self._root)
                 self._mirror.conclude(self._run, Ending(status, time.time(), dict(metrics), dict(tags)), artifacts)
             except OSError as error:
+                kept = False
                 self._note(ServiceFailed(f"the run's end was not written down: {error}", where=str(self._work)))
         self._stop.set()
         self._wake.set()
         self._thread.join(FINISH_SECONDS)
         if self._thread.is_alive():
             self._note(ServiceFailed(f"MLflow took longer than {FINISH_SECONDS:.0f} s; the next run tells it the rest"))
+        return kept
 
     def _follow(self) -> None:
         while True:

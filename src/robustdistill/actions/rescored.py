@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from robustdistill.config import dump
-from robustdistill.errors import BadInput, ServiceFailed
+from robustdistill.errors import BadInput, ServiceFailed, Unhealthy
 from robustdistill.gate.scorecard import Evidence
 from robustdistill.workspace import Workspace
 
@@ -59,7 +59,7 @@ def rescored(workspace: Workspace, export: Path, run: str, *, up_to_date: bool) 
         )
         if done.returncode == BadInput.exit_code:
             raise BadInput(done.stderr.strip(), where=str(export))
-        if done.returncode != 0:
+        if done.returncode not in (0, Unhealthy.exit_code):  # the gate reads the health checks itself
             raise ServiceFailed(
                 f"the judge ended with code {done.returncode}: {done.stderr.strip()[-500:]}", where=str(export)
             )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from robustdistill.actions import data_news
 from robustdistill.actions.follow import Follower, Listener
 from robustdistill.actions.record import Recorder
 from robustdistill.actions.summary import StageRow, Summary
@@ -29,7 +30,7 @@ class Session:
     workspace: Workspace
     run: str
     recorder: Recorder
-    changes: Mapping[str, Any] | None = None
+    changes: str = ""  # reports of changed data that this run shows, as markdown
     seconds: dict[str, float] = field(default_factory=dict)
     summary: Summary | None = None
     up_to_date: bool = False  # all stages are: set by the flow that ran them
@@ -86,14 +87,16 @@ def headline(workspace: Workspace) -> dict[str, str]:
     }
 
 
-def artifacts(workspace: Workspace, run: str) -> dict[str, list[Path]]:
-    """The files of a run that are kept in MLflow: folder -> files."""
+def artifacts(workspace: Workspace, run: str, *, changes: bool = False) -> dict[str, list[Path]]:
+    """The files of a run that are kept in MLflow: folder -> files. changes: the reports of changed data, too."""
     root, out = workspace.root, workspace.artifacts
     kept: dict[str, list[Path]] = {
         "workspace": [root / name for name in ("params.yaml", "policy.yaml", "dvc.yaml", "dvc.lock", "data.dvc")],
         "report": [workspace.reports / f"{run}.html"],
         "data": [out / "prepare" / "manifest.json", out / "adversaries" / "manifest.json"],
     }
+    if changes:
+        kept["data"].append(data_news.path(workspace))
     for folder in sorted((out / "score").glob("*")):
         kept[f"scorecards/{folder.name}"] = [folder / "scorecard.json", folder / "curve.csv"]
     for learner in ("initial", "teacher", "student", "control"):
@@ -118,6 +121,7 @@ def session(
     """The workspace's lock, its record, and followers of its journal, for as long as a flow runs.
 
     The record ends as FINISHED, FAILED or KILLED whatever happens inside; a store that is away is told next time.
+    Reports of changed data that the run shows are kept for another one unless it finished.
     Raises BadInput if another run holds the workspace.
     """
     with workspace.lock(), dvc_cli.stopping_children():
@@ -146,4 +150,7 @@ def session(
             ending = tags(workspace, run, reason)  # again: data and dvc.lock are now those of the results
             if current.summary:
                 ending["robustdistill.outcome"] = current.summary.outcome
-            recorder.finish(status, artifacts=artifacts(workspace, run), metrics=metrics(workspace), tags=ending)
+            files = artifacts(workspace, run, changes=bool(current.changes))
+            recorded = recorder.finish(status, artifacts=files, metrics=metrics(workspace), tags=ending)
+            if current.changes and recorded and status == "FINISHED":
+                data_news.told(workspace)

@@ -10,12 +10,13 @@ import shutil
 import signal
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from robustdistill import config
-from robustdistill.errors import BadInput, RobustDistillError, ServiceFailed
+from robustdistill import config, strict_yaml
+from robustdistill.errors import BadInput, RobustDistillError, ServiceFailed, of_system
 from robustdistill.journal import Journal
 from robustdistill.recipes import specs
 from robustdistill.services import dvc_cli, leash
@@ -44,8 +45,9 @@ def run(workspace: Workspace, name: str, revision: int, *, debug: bool = False) 
         _run(workspace, stage, journal, debug=debug)
     except BaseException as error:
         record = describe(error)
-        write_atomically(workspace.error(name), json.dumps(record, indent=2, sort_keys=True) + "\n")
-        journal.write("failed", seconds=round(time.monotonic() - began, 3), error=record["cause"])
+        with suppress(OSError):  # on a full disk, what filled it is still what is raised
+            write_atomically(workspace.error(name), json.dumps(record, indent=2, sort_keys=True) + "\n")
+            journal.write("failed", seconds=round(time.monotonic() - began, 3), error=record["cause"])
         raise
     journal.write("end", seconds=round(time.monotonic() - began, 3))
     shutil.rmtree(workspace.work / name, ignore_errors=True)
@@ -70,7 +72,8 @@ def _check(workspace: Workspace, stage: catalog.Stage, revision: int) -> None:
 
 def _run(workspace: Workspace, stage: catalog.Stage, journal: Journal, *, debug: bool) -> None:
     params = workspace.params()
-    specs.complete(config.dump(params), "params.yaml")  # before hours are spent, not when the student's turn comes
+    # before hours are spent, not when the student's turn comes
+    specs.complete(config.dump(params), "params.yaml", strict_yaml.read(workspace.root / "params.yaml")[1])
     tools = _tools(journal, workspace.scratch(stage.name, input_key(workspace, stage, params)), debug=debug)
     on = dataclasses.asdict(tools.compute)
     journal.write("note", message=", ".join(f"{key} {value}" for key, value in on.items()), **on)
@@ -89,34 +92,6 @@ def _tools(journal: Journal, scratch: Path, *, debug: bool) -> Tools:
     devices.apply(compute)
     scratch.mkdir(parents=True, exist_ok=True)
     return Tools(compute=compute, journal=journal, scratch=scratch, debug=debug)
-
-
-def judge(workspace: Workspace, export: Path, out: Path, *, debug: bool = False) -> dict[str, Any]:
-    """Judges any exported model as the score stage would; writes the new folder `out`, returns the scorecard."""
-    from robustdistill.stages import score
-
-    if out.exists():
-        raise BadInput("the folder exists", where=str(out), fix="name a new one")
-    if not (export / "export.json").is_file():
-        raise BadInput("not an export: it holds no export.json", where=str(export), fix="name a folder export/MODEL")
-    stage, params = catalog.get("score@student"), workspace.params()
-    reads = {role: export if role == "export" else workspace.root / path for role, path in stage.reads.items()}
-    for path in reads.values():
-        if not path.exists():
-            raise BadInput("there is nothing to judge with yet", where=str(path), fix="run the flow first")
-    leash.watch()
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    key = _key(stage, params, {role: content_hash(path) for role, path in reads.items()})
-    tools = _tools(Journal(workspace.journal, "judge"), workspace.scratch("judge", key), debug=debug)
-    try:
-        score.run(params, reads, part, tools)
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    shutil.rmtree(tools.scratch, ignore_errors=True)
-    return dict(json.loads((out / "scorecard.json").read_text(encoding="utf-8")))
 
 
 def input_key(workspace: Workspace, stage: catalog.Stage, params: config.Params) -> str:
@@ -153,9 +128,8 @@ def content_hash(path: Path) -> str:
 
 
 def describe(error: BaseException) -> dict[str, Any]:
-    """An error as data: cause, where, fix, exit_code; the same words the command line shows."""
-    known = as_known(error)
-    return {"cause": known.cause, "where": known.where, "fix": known.fix, "exit_code": known.exit_code}
+    """An error as data: kind, cause, where, fix, exit_code; the same words the command line shows."""
+    return as_known(error).to_json()
 
 
 def as_known(error: BaseException) -> RobustDistillError:
@@ -165,6 +139,6 @@ def as_known(error: BaseException) -> RobustDistillError:
     if isinstance(error, Stopped | KeyboardInterrupt):
         return ServiceFailed("it was stopped", fix="start it again: it goes on where it was")
     if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
-        return ServiceFailed(f"the disk or system refused: {error.strerror or error}", where=str(error.filename or ""))
+        return of_system(error)
     fix = "the whole traceback: run it again with --debug"
     return RobustDistillError(f"unexpected {type(error).__name__}: {error}", fix=fix)

@@ -26,13 +26,7 @@ def use_file(workspace: Workspace, weights: Path, settings: Path | None = None, 
     """
     from robustdistill.models import weights as files
 
-    beside = settings or weights.with_suffix(".json")
-    for path in (weights, beside):
-        if not path.is_file():
-            fix = "give its architecture in a JSON file: --config FILE" if path == beside else ""
-            raise BadInput("there is no such file", where=str(path), fix=fix)
-    record = _json(beside)
-    model = files.load(weights.parent, weights.stem) if "spec" in record else files.load_foreign(weights, beside)
+    model = files.load_file(weights, settings)
     scratch = workspace.imports / f".{weights.stem}.part"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)

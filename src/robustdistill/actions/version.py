@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 
-from robustdistill.actions import data
+from robustdistill.actions import data, data_news
+from robustdistill.data import materialise
+from robustdistill.data.names import all_kept
 from robustdistill.errors import BadInput
 from robustdistill.services import dvc_cli, git_cli
 from robustdistill.workspace import Workspace
@@ -14,6 +16,8 @@ TRACKED = ("params.yaml", "policy.yaml", "dvc.yaml", "dvc.lock", "data.dvc", "te
 
 def version_data(workspace: Workspace, *, expected: str | None = None, dry_run: bool = False) -> str:
     """Versions data/ if its content is not what data.dvc says; returns what changed as markdown, "" if nothing did.
+
+    The report is also left for the flow run that shows it. Names that DVC cannot keep are changed in data/.
 
     The digest is computed from the files themselves, because DVC trusts its cache. Raises BadInput if there is no data,
     if it is not valid, or if it is not the data that `expected` (a digest) names.
@@ -30,11 +34,15 @@ def version_data(workspace: Workspace, *, expected: str | None = None, dry_run: 
         raise BadInput(cause, where=str(workspace.data), fix="dvc checkout data.dvc")
     if found == known:
         return ""
-    prepared = workspace.artifacts / "prepare"
-    changes = data.report(prepared if prepared.exists() else None, workspace.data, workspace.params().data)
+    if not dry_run and not all_kept(workspace.data):  # put there by hand; DVC would refuse or lose some
+        materialise("image_folder", workspace.data, path=workspace.data)
+        found = data.tree_digest(workspace.data)
+    prepared = workspace.out("prepare")
+    changes = data.report(prepared if prepared.exists() else None, workspace.data, workspace.params().data).markdown()
     if not dry_run:
+        data_news.leave(workspace, found, changes)
         dvc_cli.add_data(workspace.root)
-    return changes.markdown()
+    return changes
 
 
 def _require_unaltered(workspace: Workspace, known: str) -> None:

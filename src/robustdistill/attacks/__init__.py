@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from robustdistill.attacks.apgd import APGD
 from robustdistill.attacks.attack import Attack
 from robustdistill.attacks.ball import Ball
+from robustdistill.attacks.fab import FAB
 from robustdistill.attacks.fgsm import FGSM
 from robustdistill.attacks.pgd import PGD
+from robustdistill.attacks.square import Square
+from robustdistill.attacks.suite import Own
 from robustdistill.attacks.types import Access, Batch, Goal, Target, TorchTarget, attack_mode, select
 from robustdistill.config import Spec
 from robustdistill.registry import resolve, table
 
 __all__ = [
+    "APGD",
     "ATTACKS",
+    "FAB",
     "FGSM",
     "PGD",
     "Access",
@@ -19,6 +25,8 @@ __all__ = [
     "Ball",
     "Batch",
     "Goal",
+    "Own",
+    "Square",
     "Target",
     "TorchTarget",
     "attack_mode",
@@ -26,7 +34,7 @@ __all__ = [
     "select",
 ]
 
-ATTACKS: dict[str, type[Attack]] = table("attack", FGSM, PGD)
+ATTACKS: dict[str, type[Attack]] = table("attack", FGSM, PGD, APGD, FAB, Square, Own)
 
 
 def build(spec: Spec, where: str = "attack") -> Attack:

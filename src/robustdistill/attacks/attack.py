@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from robustdistill.attacks.ball import Ball, ball
-from robustdistill.attacks.goals import GOALS, REFERENCE
+from robustdistill.attacks.goals import GOALS, REFERENCE, TARGETED
 from robustdistill.attacks.types import Access, Batch, Goal, Target
 from robustdistill.errors import BadInput
 from robustdistill.rng import Draws
@@ -18,7 +18,8 @@ from robustdistill.threat import ThreatModel
 class Attack(ABC):
     """x_adv = attack(target, batch, threat, draws): for each example the worst point found inside the threat.
 
-    needs: the access it takes. A subclass has a nested Config with at least `goal` and `start`, and writes `search`.
+    needs: the access it takes. A subclass has a nested Config with at least `goal` (and `start`, where the goal may be
+    "kl"), and writes `search`.
     """
 
     name: ClassVar[str]
@@ -59,7 +60,7 @@ class Attack(ABC):
                     fix="start: gaussian",
                 )
             batch = batch.with_context(**{REFERENCE: target.logits(batch.x)})
-        chosen = goal or GOALS[self.config.goal]
+        chosen = goal or (GOALS | TARGETED)[self.config.goal]
         return self.search(target, batch, geometry, draws, chosen, start).detach()
 
     @abstractmethod

@@ -17,6 +17,7 @@ from robustdistill.threat import ThreatModel
 
 Start = Literal["uniform", "gaussian", "none"]
 
+PIECES = 64  # most Newton steps to a plane; 3 to 8 are usual
 GAUSSIAN = 0.001  # of the input's range: the start of TRADES (Zhang et al. 2019) and RSLAD (Zi et al. 2021)
 
 
@@ -63,9 +64,40 @@ class Ball(ABC):
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """‖x_adv − x‖ of each example, [B] float64."""
 
+    def boxed(self, x_adv: Tensor) -> Tensor:
+        """Into the box alone."""
+        return x_adv.clamp(self.threat.low, self.threat.high)
+
+    def onto_plane(self, x: Tensor, normal: Tensor, gap: Tensor) -> Tensor:
+        """The shortest δ [B, *shape] with ⟨normal, δ⟩ = gap [B] and x + δ in the box (Croce and Hein 2020b, eq. 5).
+
+        Where the box does not reach that far: as far as it does. x must be in the box.
+        By duality δ_j = ± min(t · pace_j, room_j) with one t for each example: g(t) = Σ_j |normal_j| · |δ_j| rises, is
+        concave and piecewise linear, so that Newton's method from the left reaches g(t) = |gap| without overshooting.
+        """
+        side = column(torch.where(gap < 0, -1.0, 1.0).to(normal.dtype), normal)
+        weight = (normal * side).flatten(1)
+        flat = x.flatten(1)
+        room = torch.where(weight > 0, self.threat.high - flat, flat - self.threat.low)
+        unit = weight.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(weight.dtype).tiny)
+        size = weight.abs() / unit
+        pace = self._pace(size)
+        wanted = torch.minimum(gap.abs() / unit.squeeze(1), (size * room).sum(dim=1))
+        t = torch.zeros_like(wanted)
+        for _ in range(PIECES):
+            free = t[:, None] * pace
+            short = wanted - (size * torch.minimum(free, room)).sum(dim=1)
+            slope = (size * pace * (free < room)).sum(dim=1)
+            going = (short > 1e-6 * wanted) & (slope > 0)
+            if not bool(going.any()):
+                break
+            t = torch.where(going, t + short / slope, t)
+        return (weight.sign() * torch.minimum(t[:, None] * pace, room)).view_as(x)
+
     @abstractmethod
-    def step(self, x_adv: Tensor, grad: Tensor, size: float) -> Tensor:
-        """The steepest ascent step of length `size` (in the norm, units of the input). No projection."""
+    def step(self, x_adv: Tensor, grad: Tensor, size: float | Tensor) -> Tensor:
+        """The steepest ascent step of length `size` (in the norm, units of the input; one for all, or one for each
+        example, [B, 1, ...]). No projection."""
 
     @abstractmethod
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
@@ -74,6 +106,10 @@ class Ball(ABC):
     @abstractmethod
     def _uniform(self, x: Tensor, draws: Draws, tag: str, index: Tensor, restart: int) -> Tensor:
         """A draw from the ball around 0, of the shape of x."""
+
+    @abstractmethod
+    def _pace(self, size: Tensor) -> Tensor:
+        """How fast each feature moves on the shortest way to a plane with |normal| = size, [B, D]."""
 
     @abstractmethod
     def _round(self, offset: Tensor, reach: float) -> Tensor:
@@ -87,7 +123,7 @@ class LinfBall(Ball):
         distance: Tensor = torch.linalg.vector_norm((x_adv.double() - x.double()).flatten(1), ord=torch.inf, dim=1)
         return distance
 
-    def step(self, x_adv: Tensor, grad: Tensor, size: float) -> Tensor:
+    def step(self, x_adv: Tensor, grad: Tensor, size: float | Tensor) -> Tensor:
         return x_adv + size * grad.sign()
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
@@ -96,6 +132,9 @@ class LinfBall(Ball):
 
     def _uniform(self, x: Tensor, draws: Draws, tag: str, index: Tensor, restart: int) -> Tensor:
         return self.threat.eps * (2 * draws.uniform(x, index, tag, restart=restart) - 1)
+
+    def _pace(self, size: Tensor) -> Tensor:
+        return torch.ones_like(size)
 
     def _round(self, offset: Tensor, reach: float) -> Tensor:
         nearest = offset.round()
@@ -109,29 +148,32 @@ class L2Ball(Ball):
         distance: Tensor = torch.linalg.vector_norm((x_adv.double() - x.double()).flatten(1), dim=1)
         return distance
 
-    def step(self, x_adv: Tensor, grad: Tensor, size: float) -> Tensor:
+    def step(self, x_adv: Tensor, grad: Tensor, size: float | Tensor) -> Tensor:
         return x_adv + size * _direction(grad)
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         delta = x_adv - x
         norm = torch.linalg.vector_norm(delta.flatten(1), dim=1)
         factor = (self.threat.eps / norm.clamp_min(self.threat.eps)).to(delta.dtype)
-        near = x + delta * _column(factor, delta)
+        near = x + delta * column(factor, delta)
         return near.clamp_(self.threat.low, self.threat.high)
 
     def _uniform(self, x: Tensor, draws: Draws, tag: str, index: Tensor, restart: int) -> Tensor:
         # Uniform in the D-ball: a uniform direction times eps · U^(1/D).
         direction = _direction(draws.normal(x, index, tag, restart=restart))
         radius = draws.uniform(x.new_empty(len(x), 1), index, f"{tag}/radius", restart=restart).flatten()
-        return direction * _column(self.threat.eps * radius ** (1 / max(1, x[0].numel())), x)
+        return direction * column(self.threat.eps * radius ** (1 / max(1, x[0].numel())), x)
+
+    def _pace(self, size: Tensor) -> Tensor:
+        return size
 
     def _round(self, offset: Tensor, reach: float) -> Tensor:
         nearest = offset.round()
         fits = torch.linalg.vector_norm(nearest.flatten(1), dim=1) <= reach
-        return torch.where(_column(fits, offset), nearest, offset.trunc())
+        return torch.where(column(fits, offset), nearest, offset.trunc())
 
 
-def _column(values: Tensor, like: Tensor) -> Tensor:
+def column(values: Tensor, like: Tensor) -> Tensor:
     """[B] shaped to broadcast over like [B, *shape]."""
     return values.view(-1, *[1] * (like.dim() - 1))
 

@@ -1,6 +1,7 @@
 """The command line. Each command is a few lines around one action, imported only when it is called.
 
-Answers go to stdout, everything else to stderr; every error is a sentence with an exit code (`guarded`).
+Answers go to stdout, everything else to stderr; every error is a sentence with an exit code and, with --json, an
+object on stdout, too (`guarded`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from robustdistill.cli.errors import guarded
+from robustdistill.cli.errors import asked, guarded
 
 __all__ = ["guarded", "main"]
 
@@ -21,4 +22,4 @@ def main(arguments: list[str] | None = None) -> None:
 
     given = sys.argv[1:] if arguments is None else arguments
     run: Callable[[], Any] = lambda: root.main(given, prog_name="robustdistill", standalone_mode=False)  # noqa: E731
-    sys.exit(guarded(run, debug="--debug" in given))
+    sys.exit(guarded(run, debug=asked(given, "--debug"), as_json=asked(given, "--json")))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from robustdistill.cli.layout import labelled
 from robustdistill.cli.root import Settings, pass_settings, root
 
 EXISTING = click.Path(path_type=Path, exists=True)
@@ -69,7 +70,7 @@ def add(settings: Settings, path: Path) -> None:
 
     workspace = settings.workspace()
     with workspace.lock():  # not under a run that reads the data
-        done = actions.add(workspace.root, path, workspace.params().data)
+        done = actions.add(workspace, path)
         dvc_cli.add_data(workspace.root)
     text = done.markdown() if done.changed else "these data are there already"
     settings.answer(done.to_json(), f"{text}\ndata {done.after}\nnext: run the flow; it retrains what reads the data")
@@ -101,14 +102,14 @@ def status(settings: Settings) -> None:
 
     found = standing(settings.workspace())
     last = found["last"]
-    lines = [
-        f"workspace  {found['workspace']}",
-        f"model      {found['model']}",
-        f"data       {found['data'] or 'none yet: robustdistill data add PATH'}",
-        f"would run  {', '.join(found['changed']) or 'nothing: all stages are up to date'}",
-        f"last run   {last['outcome'] + ': ' + last['sentence'] if last else 'none yet'}",
+    rows = [
+        ("workspace", found["workspace"]),
+        ("model", found["model"]),
+        ("data", found["data"] or "none yet: robustdistill data add PATH"),
+        ("would run", ", ".join(found["changed"]) or "nothing: all stages are up to date"),
+        ("last run", f"{last['outcome']}: {last['sentence']}" if last else "none yet"),
     ]
-    settings.answer(found, "\n".join(lines))
+    settings.answer(found, labelled(rows))
 
 
 @root.group()

@@ -1,12 +1,14 @@
-"""Commands on registered and exported models: ask them, judge them, move the champion."""
+"""Commands on registered and exported models: ask them, judge any model, move the champion."""
 
 from __future__ import annotations
 
 import getpass
 from pathlib import Path
+from typing import Any
 
 import click
 
+from robustdistill.cli.layout import columns
 from robustdistill.cli.root import Settings, pass_settings, root
 
 OPENING = "opening the registry (some seconds) ..."
@@ -49,27 +51,71 @@ def versions(settings: Settings) -> None:
 
     settings.say(OPENING)
     found = serving.versions(settings.workspace())
-    lines = [f"{row['name']}\t{row['version']}\t{row['aliases'] or '-'}\t{row['sha256'][:12]}" for row in found]
-    settings.answer(found, "\n".join(lines) or "nothing is registered yet: run the flow")
+    rows = [(row["name"], str(row["version"]), row["aliases"] or "-", row["sha256"][:12]) for row in found]
+    table = columns(("model", "version", "aliases", "sha256"), rows)
+    settings.answer(found, table if rows else "nothing is registered yet: run the flow")
 
 
 @root.command()
-@click.argument("export", type=EXISTING)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="folder for the scorecard; must not exist")
+@click.argument("target")
+@click.option("--data", type=EXISTING, help="FILE.npz with images and labels, or a folder with a folder a class")
+@click.option("--threat", help="what an attacker may do: linf:8/255, l2:0.5")
+@click.option(
+    "--config", type=EXISTING, help="safetensors: JSON with architecture, shape, classes, mean, std, low, high"
+)
+@click.option("--twin", help="ONNX: the same model with gradients, FILE.safetensors or package.module:factory")
+@click.option("--n", type=click.IntRange(min=1), help="judge only so many examples")
+@click.option("--seed", type=click.IntRange(min=0), help="of every random draw; default 0")
+@click.option("--quick", "attacks", flag_value="quick", help="PGD only: not AutoAttack, figures may be too high")
+@click.option("--randomised", "attacks", flag_value="rand", help="AutoAttack's version for models that draw at random")
+@click.option("--device", help="as torch names it; default: cuda where there is one")
+@click.option("--out", type=click.Path(path_type=Path), help="new folder for the results; default: judged/NAME-HASH")
 @pass_settings
-def judge(settings: Settings, export: Path, out: Path) -> None:
-    """Judge any exported model.
+def judge(settings: Settings, /, **given: Any) -> int:
+    """Judge any model, yours or ours.
 
-    Under the workspace's data, threat model and attacks. Decides nothing.
+    How many images does it still classify rightly when each may be changed within the threat model? And can that
+    figure be trusted?
 
     \b
-      robustdistill --workspace demo judge demo/artifacts/export/student --out scored/
-    """
-    from robustdistill.actions import stage
+    TARGET is one of
+      my_package.module:factory        your own code: returns a torch module of images in [0, 1], logits out
+      model.safetensors                an architecture of robustdistill, described by --config FILE.json
+      model.onnx                       black box only: such an answer is never healthy, unless --twin has the weights
+      demo/artifacts/export/student    what a workspace exported
+      models:/digits/3, digits@champion, runs:/ID/path      from the registry of the workspace
 
-    card = stage.judge(settings.workspace(), export, out, debug=settings.debug)
-    clean, robust = card["clean"]["accuracy"], card["robust"]["accuracy"]
-    settings.answer(card, f"clean {clean:.1%}, robust {robust:.1%}: {out / 'scorecard.json'}")
+    \b
+      robustdistill judge my_model:load --data test.npz --threat linf:8/255
+      robustdistill judge net.safetensors --config net.json --data photos/ --threat l2:0.5 --n 500
+      robustdistill judge net.onnx --twin net.safetensors --config net.json --data test.npz --threat linf:0.1
+      robustdistill --workspace demo judge digits@champion --json
+
+    The .npz holds `images` (n, H, W) or (n, H, W, C), uint8 or floats in [0, 1], which reach the model as
+    (n, C, H, W), and `labels` (n,) from 0 on. In a workspace, data and threat model are its own unless given.
+
+    Attacks are those of a promotion: FGSM, PGD, AutoAttack. Importing factory runs its code. Stopped half-way, the
+    same command goes on where it was. The folder gets judgement.json, report.html and the outcome of each example.
+
+    Exit codes: 0 no check of the evaluation failed, 3 one did (the figure shows no robustness), 2 bad input.
+    """
+    from robustdistill import console
+    from robustdistill.actions import judging
+    from robustdistill.actions.judge_case import Request
+    from robustdistill.errors import Unhealthy
+
+    request = Request(**given)
+    listener = console.progress(console.console())
+    try:
+        result = judging.run(settings.workspace_if_any(), request, listeners=[listener], debug=settings.debug)
+    finally:
+        listener.close()
+    if settings.as_json:
+        settings.answer(result.content, "")
+    else:
+        console.judgement(result.content, console.answers())
+        settings.answer(None, f"{result.folder / judging.JSON}\n{result.folder / judging.HTML}")
+    return 0 if result.healthy else Unhealthy.exit_code
 
 
 def _who() -> str:

@@ -28,6 +28,17 @@ class Settings:
 
         return Workspace.find(self.home)
 
+    def workspace_if_any(self) -> Workspace | None:
+        """None where none was named and the current folder is none."""
+        from robustdistill.errors import BadInput
+
+        try:
+            return self.workspace()
+        except BadInput:
+            if self.home is not None:
+                raise
+            return None
+
     def answer(self, data: Any, text: str) -> None:
         """To stdout: the data as JSON if asked for, else the text."""
         click.echo(json.dumps(data, indent=2, sort_keys=True) if self.as_json else text)
@@ -89,6 +100,10 @@ def root(context: click.Context) -> None:
 
     Exit codes: 0 done, 1 refused by the gate, 2 bad input, 3 the evaluation cannot be trusted, 4 a service failed,
     70 a fault of ours.
+
+    With --json an answer is JSON on stdout. So is an error, which is also a sentence on stderr:
+    {"error": {"kind", "cause", "where", "fix", "exit_code"}}, kind: refused, bad_input, unhealthy, service_failed,
+    fault, interrupted or stopped.
     """
     import os
 
@@ -100,6 +115,6 @@ def root(context: click.Context) -> None:
 
 root.params += _shared()
 
-from robustdistill.cli import local, models  # noqa: E402  they add their commands to `root`
+from robustdistill.cli import local, models, reference  # noqa: E402  they add their commands to `root`
 
-__all__ = ["local", "models", "root"]
+__all__ = ["local", "models", "reference", "root"]

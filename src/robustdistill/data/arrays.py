@@ -11,6 +11,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robustdistill.data.faults import Faults
 from robustdistill.data.raw import Raw, check_classes
 from robustdistill.errors import BadInput
 from robustdistill.inputs import from_unit, shown
@@ -29,35 +30,41 @@ _SHAPES = "use [N, H, W], [N, C, H, W] or [N, H, W, C]"
 Arrays = Mapping[str, NDArray[Any]]
 
 
-def read_pairs(folder: Path, found: Sequence[Path]) -> Raw:
+def read_pairs(folder: Path, found: Sequence[Path], faults: Faults) -> Raw:
     """train_x.npy, train_y.npy[, test_x.npy, test_y.npy, classes.json]; the images stay on disk. Raises BadInput."""
     allowed = {f"{name}.npy": name for name in PAIRS}
     arrays: dict[str, NDArray[Any]] = {}
     for path in found:
-        if path.name in allowed:
-            arrays[allowed[path.name]] = _load_npy(path)
-        elif path.name != CLASSES:
-            raise BadInput(
-                "this file does not belong to arrays of data",
-                where=shown(path),
-                fix=f"keep only {', '.join([*allowed, CLASSES])}",
-            )
+        with faults.gathered():
+            if path.name in allowed:
+                arrays[allowed[path.name]] = _load_npy(path)
+            elif path.name != CLASSES:
+                raise BadInput(
+                    "this file does not belong to arrays of data",
+                    where=shown(path),
+                    fix=f"keep only {', '.join([*allowed, CLASSES])}",
+                )
+    faults.raise_any()
     classes = folder / CLASSES
     return from_arrays(arrays, _read_classes(classes) if classes in found else None, folder, PAIRS, ".npy")
 
 
 def read_npz(path: Path) -> Raw:
     """An .npz with images, labels[, test_images, test_labels]; read into memory. Raises BadInput."""
+    return from_arrays(load_npz(path), None, path, NPZ_NAMES, "")
+
+
+def load_npz(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz, none but NPZ_NAMES, each whole and of plain numbers. Raises BadInput."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
             _only_known(members, path)
-            arrays = {name: _load_member(archive, member, path) for name, member in members.items()}
+            return {name: _load_member(archive, member, path) for name, member in members.items()}
     except BadInput:
         raise
     except Exception as error:  # a hostile archive can make the reader raise anything
         raise BadInput(f"this is not a readable .npz file: {error}", where=shown(path), fix=_NPZ) from error
-    return from_arrays(arrays, None, path, NPZ_NAMES, "")
 
 
 def from_arrays(
@@ -66,12 +73,12 @@ def from_arrays(
     """Raw data of four (or two) arrays called `names`. classes: default "0", "1", …. Raises BadInput."""
     base = shown(where)
     train_x, train_y = (_required(arrays, name, base, suffix) for name in names[:2])
-    parts = [(names[0], train_x, _labels(train_y, f"{base}, {names[1]}{suffix}"))]
+    parts = [(names[0], train_x, labels(train_y, f"{base}, {names[1]}{suffix}"))]
     if names[2] in arrays or names[3] in arrays:
         test_x, test_y = (_required(arrays, name, base, suffix) for name in names[2:])
-        parts.append((names[2], test_x, _labels(test_y, f"{base}, {names[3]}{suffix}")))
-    layouts = [_layout(x, len(y), f"{base}, {name}{suffix}") for name, x, y in parts]
-    y = np.concatenate([labels for _, _, labels in parts])
+        parts.append((names[2], test_x, labels(test_y, f"{base}, {names[3]}{suffix}")))
+    layouts = [layout(x, len(y), f"{base}, {name}{suffix}") for name, x, y in parts]
+    y = np.concatenate([y for _, _, y in parts])
     n = len(parts[0][2])
     official = np.arange(len(y)) >= n
     classes = _class_names(classes, y, base)
@@ -119,7 +126,8 @@ def _class_names(given: list[str] | None, y: NDArray[np.int64], where: str) -> l
     return given
 
 
-def _labels(y: NDArray[Any], where: str) -> NDArray[np.int64]:
+def labels(y: NDArray[Any], where: str) -> NDArray[np.int64]:
+    """Checked labels [N]. Raises BadInput for what is not whole, negative, too large or of another shape."""
     if y.ndim != 1 or y.dtype.kind not in "iuf":
         raise BadInput(f"labels of shape {list(y.shape)} and type {y.dtype}", where=where, fix=_LABELS)
     if y.dtype.kind == "f" and not (np.isfinite(y).all() and (y == np.rint(y)).all()):
@@ -131,16 +139,16 @@ def _labels(y: NDArray[Any], where: str) -> NDArray[np.int64]:
     return y.astype(np.int64)
 
 
-def _layout(x: NDArray[Any], labels: int, where: str) -> str:
-    """How one image of `x` is stored: "hw", "chw" or "hwc"."""
+def layout(x: NDArray[Any], count: int, where: str) -> str:
+    """How one image of `x` is stored: "hw", "chw" or "hwc". count: of labels. Raises BadInput."""
     if x.dtype == np.uint16:
         raise BadInput("the images have 16 bits a channel", where=where, fix="convert them to uint8")
     if x.dtype.kind not in "iuf":
         raise BadInput(f"the images have values of type {x.dtype}", where=where, fix="use uint8, or floats in [0, 1]")
     if x.ndim not in (3, 4) or 0 in x.shape[1:]:
         raise BadInput(f"images of shape {list(x.shape)}", where=where, fix=_SHAPES)
-    if len(x) != labels:
-        raise BadInput(f"{len(x)} images but {labels} labels", where=where, fix="give each image one label")
+    if len(x) != count:
+        raise BadInput(f"{len(x)} images but {count} labels", where=where, fix="give each image one label")
     if x.ndim == 3:
         return "hw"
     if x.shape[1] in (1, 3):

@@ -8,10 +8,13 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from robustdistill.errors import placed
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -28,7 +31,8 @@ def write_npy(path: Path, array: NDArray[Any]) -> None:
 
     def save(temporary: Path) -> None:
         with temporary.open("wb") as stream:
-            np.lib.format.write_array(stream, plain, version=(1, 0), allow_pickle=False)
+            through: Any = SimpleNamespace(write=stream.write)  # numpy's own way to a file hides what the system says
+            np.lib.format.write_array(through, plain, version=(1, 0), allow_pickle=False)
 
     _atomically(path, save)
 
@@ -36,19 +40,21 @@ def write_npy(path: Path, array: NDArray[Any]) -> None:
 def new_memmap(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
     """A new uint8 array in a file, with its room on the disk reserved: else a full disk would be a bus error later.
 
-    Raises OSError (no space left) before anything is written.
+    Raises OSError that names the file (no space left) before anything is written.
     """
-    array = np.lib.format.open_memmap(path, "w+", np.uint8, shape, version=(1, 0))
-    with path.open("r+b") as stream:
-        os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    with placed(path):
+        array = np.lib.format.open_memmap(path, "w+", np.uint8, shape, version=(1, 0))
+        with path.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
     return array
 
 
 def _atomically(path: Path, write: Callable[[Path], object]) -> None:
     temporary = path.with_name(f".{path.name}.new")
     try:
-        write(temporary)
-        temporary.replace(path)
+        with placed(path):
+            write(temporary)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

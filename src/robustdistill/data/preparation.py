@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from robustdistill.config import Data
 from robustdistill.data import splits
+from robustdistill.data.faults import Faults
 from robustdistill.data.files import new_memmap, write_npy
 from robustdistill.data.prepared import SPLITS, Manifest, SplitName
 from robustdistill.data.raw import Raw, read_raw
@@ -34,7 +35,7 @@ def prepare(raw: Path, out: Path, data: Data, progress: Progress = lambda done, 
     """
     found = read_raw(raw)
     out.mkdir(parents=True, exist_ok=True)
-    with _decoded(found, out, data.resize, progress) as (pixels, keys):
+    with _decoded(found, shown(raw), out, data.resize, progress) as (pixels, keys):
         official = found.official if found.has_test else None
         division = splits.divide(keys, found.labels, official, val=data.val, test=data.test)
         positions = division.positions
@@ -52,43 +53,47 @@ def prepare(raw: Path, out: Path, data: Data, progress: Progress = lambda done, 
 
 @contextmanager
 def _decoded(
-    raw: Raw, out: Path, edge: int | None, progress: Progress
+    raw: Raw, where: str, out: Path, edge: int | None, progress: Progress
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.void]]]:
     """All images as one array [N, C, H, W] in a file that is gone afterwards, and their content keys [N]."""
     path = out / ".pixels.npy"
     pixels: NDArray[np.uint8] | None = None
     keys = bytearray()
+    faults, first = Faults(where), -1
     try:
         for i in range(len(raw)):
-            image = raw.image(i)
-            if edge:
-                image = resized(image, edge, edge)
-            if pixels is None:
-                pixels = new_memmap(path, (len(raw), *image.shape))
-            _check_shape(image, pixels, raw, i)
-            pixels[i] = image
-            keys += splits.content_key(image)
+            with faults.gathered():
+                image = raw.image(i)
+                if edge:
+                    image = resized(image, edge, edge)
+                if pixels is None:
+                    pixels, first = new_memmap(path, (len(raw), *image.shape)), i
+                _check_shape(image, pixels, raw, (i, first))
+                pixels[i] = image
+                keys += splits.content_key(image)
             if i % 1000 == 999 or i == len(raw) - 1:
                 progress(i + 1, len(raw))
+        faults.raise_any()
         assert pixels is not None  # read_raw refuses data without examples
         yield pixels, splits.unpack(bytes(keys))
     finally:
         path.unlink(missing_ok=True)
 
 
-def _check_shape(image: NDArray[np.uint8], pixels: NDArray[np.uint8], raw: Raw, i: int) -> None:
+def _check_shape(image: NDArray[np.uint8], pixels: NDArray[np.uint8], raw: Raw, pair: tuple[int, int]) -> None:
+    """pair: positions of the image and of the one that `pixels` took its shape from."""
     channels, *size = image.shape
     first_channels, *first_size = pixels.shape[1:]
     if channels != first_channels:
         raise BadInput(
             f"images with {channels} and with {first_channels} channels",
-            where=f"{raw.place(i)} and {raw.place(0)}",
+            where=" and ".join(raw.place(i) for i in pair),
             fix="make all images gray or all RGB",
         )
     if size != first_size:
         raise BadInput(
             f"images of {size[1]} × {size[0]} and of {first_size[1]} × {first_size[0]} pixels",
-            where=f"{raw.place(i)} and {raw.place(0)}",
+            where=" and ".join(raw.place(i) for i in pair),
             fix="make them one size, or set data.resize in params.yaml",
         )
 
@@ -96,16 +101,15 @@ def _check_shape(image: NDArray[np.uint8], pixels: NDArray[np.uint8], raw: Raw, 
 def _counts(positions: Mapping[str, NDArray[np.int64]], raw: Raw, where: Path, data: Data) -> dict[str, list[int]]:
     """{split: examples of each class}. Raises BadInput for a class with fewer than MIN_EXAMPLES in a split."""
     counts: dict[str, list[int]] = {}
+    faults = Faults(shown(where))
     for name in SPLITS:
         row = np.bincount(raw.labels[positions[name]], minlength=len(raw.classes)).tolist()
         for label, count in zip(raw.classes, row, strict=True):
             if count < MIN_EXAMPLES:
-                raise BadInput(
-                    f"class {shown(label)!r} has {count} examples in {name}, fewer than {MIN_EXAMPLES}",
-                    where=shown(where),
-                    fix=_enough(raw, data),
-                )
+                few = f"class {shown(label)!r} has {count} examples in {name}, fewer than {MIN_EXAMPLES}"
+                faults.add(BadInput(few, where=shown(where), fix=_enough(raw, data)))
         counts[name] = row
+    faults.raise_any()
     return counts
 
 

@@ -64,10 +64,13 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Split:
-    """One split. x: uint8 [N, *shape], on disk until indexed; y: int64 [N]; id: int64 [N]."""
+    """One split. x: uint8 [N, *shape], on disk until indexed; y: int64 [N]; id: int64 [N].
+
+    Data that are only judged may be floats in [0, 1] instead of uint8.
+    """
 
     name: SplitName
-    x: NDArray[np.uint8]
+    x: NDArray[Any]
     y: NDArray[np.int64]
     id: NDArray[np.int64]
     low: float = 0.0
@@ -82,7 +85,12 @@ class Split:
         """The examples at `positions` [B]: x float32 [B, *shape] in [low, high], y int64 [B], index int64 [B]."""
         import torch
 
-        x = torch.from_numpy(to_unit(self.x[positions], self.low, self.high))
+        chosen = self.x[positions]
+        if chosen.dtype == np.uint8:
+            chosen = to_unit(chosen, self.low, self.high)
+        elif (self.low, self.high) != (0.0, 1.0):
+            chosen = np.float32(self.low) + chosen * np.float32(self.high - self.low)
+        x = torch.from_numpy(chosen)
         y, index = torch.from_numpy(self.y[positions]), torch.from_numpy(self.id[positions])
         return x.to(device), y.to(device), index.to(device)
 

@@ -13,11 +13,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from robustdistill.data.faults import Faults
+from robustdistill.data.names import LITTER
 from robustdistill.errors import BadInput
 from robustdistill.inputs import shown
 
-LITTER = (".DS_Store", "Thumbs.db", "desktop.ini", ".gitkeep")  # left by file browsers and git, never data
 LAYOUTS = "class folders of PNG, JPEG or WebP files; train_x.npy and train_y.npy; or one .npz with images and labels"
+
+_PERMISSIONS = "check its permissions"
+_EMPTY = ("empty", "add examples or remove the class")
 
 
 @dataclass(frozen=True)
@@ -38,24 +42,22 @@ class Raw:
         return len(self.labels)
 
 
-def entries(folder: Path, root: Path) -> list[Path]:
-    """What is in a folder, in order of name. Raises BadInput for links that leave `root`, devices, the unreadable."""
+def entries(folder: Path, root: Path, faults: Faults) -> list[Path]:
+    """What is in a folder, in order of name, litter left out.
+
+    Faults: links that leave `root`, devices, the unreadable; they are not in the list.
+    """
     try:
         names = sorted(path.name for path in folder.iterdir())
     except OSError as error:
-        raise BadInput(f"the folder cannot be read: {error.strerror}", where=shown(folder)) from error
-    paths = [folder / name for name in names if name not in LITTER]
-    for path in paths:
-        _check_name(path)
-        _check_entry(path, root)
-    return paths
-
-
-def _check_name(path: Path) -> None:
-    try:
-        path.name.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise BadInput("the name is not UTF-8, which DVC needs", where=shown(path), fix="rename it") from error
+        faults.add(BadInput(f"the folder cannot be read: {error.strerror}", where=shown(folder), fix=_PERMISSIONS))
+        return []
+    found = []
+    for path in (folder / name for name in names if name not in LITTER):
+        with faults.gathered():
+            _check_entry(path, root)
+            found.append(path)
+    return found
 
 
 def _check_entry(path: Path, root: Path) -> None:
@@ -78,13 +80,21 @@ def check_classes(classes: Sequence[str], labels: NDArray[np.int64], official: N
         )
     learnt = np.bincount(labels[~official], minlength=len(classes))
     judged = np.bincount(labels[official], minlength=len(classes))
+    faults = Faults(where)
     for name, train, test in zip(classes, learnt, judged, strict=True):
-        if train == 0 and test > 0:
-            raise BadInput(
-                f"class {shown(name)!r} is only in the test set", where=where, fix="add training examples or remove it"
-            )
         if train == 0:
-            raise BadInput(f"class {shown(name)!r} is empty", where=where, fix="add examples or remove the class")
+            problem, fix = ("only in the test set", "add training examples or remove it") if test else _EMPTY
+            faults.add(BadInput(f"class {shown(name)!r} is {problem}", where=where, fix=fix))
+    faults.raise_any()
+
+
+def check_images(raw: Raw, where: str) -> None:
+    """Decodes every image once. Raises BadInput that names those that cannot be."""
+    faults = Faults(where)
+    for i in range(len(raw)):
+        with faults.gathered():
+            raw.image(i)
+    faults.raise_any()
 
 
 def read_raw(path: Path) -> Raw:
@@ -95,12 +105,14 @@ def read_raw(path: Path) -> Raw:
         raise BadInput("there are no data", where=shown(path), fix=f"put there: {LAYOUTS}")
     if path.is_file():
         return arrays.read_npz(path)
-    found = entries(path, path)
-    if not found:
+    faults = Faults(shown(path))
+    found = entries(path, path, faults)
+    if not found and not faults:
         raise BadInput("the data folder is empty", where=shown(path), fix=f"put there: {LAYOUTS}")
     suffixes = {entry.suffix for entry in found if entry.is_file()}
     if ".npy" in suffixes:
-        return arrays.read_pairs(path, found)
+        return arrays.read_pairs(path, found, faults)
     if suffixes == {".npz"} and len(found) == 1:
+        faults.raise_any()
         return arrays.read_npz(found[0])
-    return folders.read_folders(path, found)
+    return folders.read_folders(path, found, faults)

@@ -3,7 +3,8 @@
 An inner attack asks the student for gradients many times between two steps. The twin shares the student's weights in
 memory, is in evaluation mode for good and takes no weight gradients, so nothing is switched to and fro. Where a
 convolution is followed by batch norm in a Sequential, both become one convolution (w · γ / σ, β − μ · γ / σ), found
-anew after each step.
+anew after each step. A module that the project did not build may do anything in its forward pass, so it is attacked as
+it is: it has to be in evaluation mode already.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from robustdistill.attacks.types import Access, Batch, Goal
+from robustdistill.models.classifier import Classifier
 
 
 class Twin:
@@ -24,6 +26,9 @@ class Twin:
     access = Access.GRADIENT
 
     def __init__(self, model: nn.Module) -> None:
+        self.model, self._folds = model, list[_Fold]()
+        if not isinstance(model, Classifier):
+            return
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         _share(self.model, model)
         self._folds = [

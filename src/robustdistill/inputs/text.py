@@ -6,5 +6,14 @@ from pathlib import Path
 
 
 def shown(name: str | Path) -> str:
-    """The name with everything unprintable escaped (`\\n`, `\\x1b`, `\\udcff`); letters of any script stay."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(name))
+    """The name with everything unprintable escaped (`\\n`, `\\x1b`; `\\xe9` for a byte that is not UTF-8).
+
+    Letters of any script stay.
+    """
+    return "".join(c if c.isprintable() else _escaped(c) for c in str(name))
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # how Python spells a byte that is not UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")

@@ -1,14 +1,19 @@
-"""What is measured: attacks in sequence on the exported model, the last word to AutoAttack, and whether to trust it."""
+"""What is measured: attacks in sequence on a model, the last word to AutoAttack, and whether to trust it."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torch import nn
 
 from robustdistill import attacks
-from robustdistill.attacks import Attack
-from robustdistill.config import Judge, Params, dump
+from robustdistill.attacks import Access, Attack
+from robustdistill.config import Judge, Params, Spec, dump
 from robustdistill.data.prepared import Prepared
+from robustdistill.engine.twin import Twin
 from robustdistill.errors import BadInput
 from robustdistill.judge import autoattack, scorecard
 from robustdistill.judge.curve import curve
@@ -18,13 +23,28 @@ from robustdistill.judge.sample import Sample, draw
 from robustdistill.judge.subject import Subject
 from robustdistill.judge.transfer import stored
 from robustdistill.judge.trial import Trial, kind_of, label
-from robustdistill.rng import derive
+from robustdistill.rng import derive, seeded
 from robustdistill.threat import ThreatModel
 
 if TYPE_CHECKING:
     from robustdistill.stages.tools import Tools
 
-__all__ = ["judge"]
+__all__ = ["Judgement", "evaluate", "judge"]
+
+SURROGATE: Spec = {"name": "pgd", "steps": 40, "goal": "margin", "keep": "best"}  # made on another model, replayed
+ASKED = 16  # examples whose logits are part of what a stored piece depends on
+
+
+class Judgement(NamedTuple):
+    """card: the scorecard as plain data. trial: outcomes and worst inputs of each example."""
+
+    card: dict[str, Any]
+    trial: Trial
+
+    @property
+    def healthy(self) -> bool:
+        """Whether a decision may rest on the figures: no check of level "error" failed."""
+        return all(item["ok"] or item["level"] != "error" for item in self.card["health"])
 
 
 def judge(export: Path, prepared: Path, adversaries: Path | None, out: Path, params: Params, tools: Tools) -> None:
@@ -33,67 +53,125 @@ def judge(export: Path, prepared: Path, adversaries: Path | None, out: Path, par
     adversaries: the stored set of the initial model, for the transfer attack. Finished pieces are kept in
     tools.scratch. Raises BadInput if a file is damaged, or model and data do not fit together.
     """
-    if not params.judge.attacks and params.judge.autoattack == "none" and adversaries is None:
-        raise BadInput("without an attack there is nothing to judge", where="params.yaml: judge", fix="name attacks")
-    attempts = [attacks.build(spec, f"judge.attacks[{number}]") for number, spec in enumerate(params.judge.attacks)]
     subject, data = Subject.open(export, tools.compute), Prepared.open(prepared)
-    _check_fit(subject, data, export)
-    threat = params.threat.model(data.manifest.low, data.manifest.high)
+    made = data.manifest
+    require_fit(subject, export, shape=made.shape, names=list(made.classes), bounds=(made.low, made.high))
+    threat = params.threat.model(made.low, made.high)
     test, n = data.split("test"), params.judge.examples
     sample = draw(test, n, params.seed, tools.compute.device, subject.trained_on)
-    trial = _trial(subject, sample, threat, params, tools)
-    _attack(trial, params.judge, attempts, adversaries)
-    factors, examples = params.judge.curve, params.judge.curve_examples
-    found = curve(subject, sample, threat, factors, examples, derive(params.seed, "judge"))
-    card = scorecard.card(trial, found, checks(trial, found), data.manifest.classes)
+    found = evaluate(subject, sample, threat, params.judge, tools, seed=params.seed, adversaries=adversaries)
+    write(out, found)
+
+
+def evaluate(
+    subject: Subject,
+    sample: Sample,
+    threat: ThreatModel,
+    protocol: Judge,
+    tools: Tools,
+    *,
+    seed: int = 0,
+    adversaries: Path | None = None,
+    surrogates: Mapping[str, nn.Module] | None = None,
+) -> Judgement:
+    """Judges any model on these examples; nothing is written but finished pieces in tools.scratch.
+
+    adversaries: a stored set, replayed. surrogates: other models of the same task, in evaluation mode: examples made
+    for them are replayed. A subject that gives scores only is attacked by Square and by these. Raises BadInput where
+    nothing is left to attack with, or the model answers in the wrong shape.
+    """
+    if not protocol.attacks and protocol.autoattack == "none" and adversaries is None:
+        raise BadInput("without an attack there is nothing to judge", where="params.yaml: judge", fix="name attacks")
+    attempts = [attacks.build(spec, f"judge.attacks[{number}]") for number, spec in enumerate(protocol.attacks)]
+    trial = _trial(subject, sample, threat, protocol, seed, tools)
+    _attack(trial, protocol, attempts)
+    _transfer(trial, adversaries, surrogates or {})
+    _last_word(trial, protocol)
+    found = curve(subject, sample, threat, protocol.curve, protocol.curve_examples, derive(seed, "judge"))
+    return Judgement(scorecard.card(trial, found, checks(trial, found), subject.names), trial)
+
+
+def write(out: Path, found: Judgement) -> None:
+    """All files of a score; see scorecard.write."""
     out.mkdir(parents=True, exist_ok=True)
-    scorecard.write(out, trial, card)
+    scorecard.write(out, found.trial, found.card)
 
 
-def _trial(subject: Subject, sample: Sample, threat: ThreatModel, params: Params, tools: Tools) -> Trial:
+def _trial(subject: Subject, sample: Sample, threat: ThreatModel, protocol: Judge, seed: int, tools: Tools) -> Trial:
     key = {
-        "model": subject.record["sha256"],
+        "model": subject.key,
         "sample": sample.digest(),
         "threat": threat.to_json(),
-        "judge": dump(params.judge),
-        "seed": params.seed,
+        "judge": dump(protocol),
+        "seed": seed,
         "compute": [tools.compute.device, tools.compute.threads],
+        "answers": _answers(subject, sample),
     }
 
     def report(name: str, done: int, total: int, robust: int) -> None:
         tools.journal.write("attack", name=name, done=done, total=total, robust=robust)
 
     pieces = Pieces.of(tools.scratch, key)
-    return Trial(subject, sample, threat, derive(params.seed, "judge"), params.judge.chunk, pieces, report)
+    return Trial(subject, sample, threat, derive(seed, "judge"), protocol.chunk, pieces, report)
 
 
-def _attack(trial: Trial, protocol: Judge, attempts: list[Attack], adversaries: Path | None) -> None:
-    """Cheap attacks first, the last word last."""
+def _answers(subject: Subject, sample: Sample) -> str:
+    """What the model says of the first examples, hashed: code that weights do not tell apart answers otherwise."""
+    with seeded("judge", "answers"):
+        logits = subject.logits(sample.x[:ASKED])
+    return hashlib.sha256(logits.cpu().numpy().tobytes()).hexdigest()
+
+
+def _attack(trial: Trial, protocol: Judge, attempts: list[Attack]) -> None:
+    """The project's own attacks, cheap ones first: those that need no more than the subject gives."""
     for spec, attack in zip(protocol.attacks, attempts, strict=True):
-        trial.own(label(spec, attack, [row.name for row in trial.rows]), attack, kind_of(attack))
+        if attack.needs <= trial.subject.access:
+            trial.own(label(spec, attack, [row.name for row in trial.rows]), attack, kind_of(attack))
+
+
+def _transfer(trial: Trial, adversaries: Path | None, surrogates: Mapping[str, nn.Module]) -> None:
+    """What was made for other models."""
     if adversaries is not None:
         found = stored(adversaries, trial.sample, trial.threat)
-        own = found.source_sha256 == trial.subject.record["sha256"]["safetensors"]
+        own = found.source_sha256 == trial.subject.about["sha256"]
         note = "stored examples of this very model" if own else "stored examples of the initial model"
         if not found.known.all():
             note += f", for {int(found.known.sum())} of {len(trial.sample)}"
         trial.transfer(found.x_adv, found.known, note)
-    if protocol.autoattack != "none":
-        made = trial.subject.model.spec
-        suite = autoattack.suite(protocol.autoattack, trial.threat, made.classes, made.shape)
+    attack = attacks.build(SURROGATE, "judge.surrogates")
+    for name, model in surrogates.items():
+        trial.own(f"transfer-{name}", attack, "transfer", Twin(model))
+
+
+def _last_word(trial: Trial, protocol: Judge) -> None:
+    subject = trial.subject
+    if subject.access < Access.GRADIENT:
+        trial.black_box(autoattack.black_box(trial.threat, subject.shape))
+    elif protocol.autoattack != "none":
+        suite = autoattack.suite(protocol.autoattack, trial.threat, subject.classes, subject.shape)
         trial.last_word(suite, rand=protocol.autoattack == "rand")
 
 
-def _check_fit(subject: Subject, data: Prepared, export: Path) -> None:
-    spec, manifest = subject.model.spec, data.manifest
-    ours = (spec.shape, spec.classes, spec.low, spec.high)
-    theirs = (manifest.shape, len(manifest.classes), manifest.low, manifest.high)
-    if ours != theirs:
+def require_fit(
+    subject: Subject,
+    where: Path | str,
+    *,
+    shape: tuple[int, ...],
+    names: list[str] | None,
+    bounds: tuple[float, float] | None = None,
+) -> None:
+    """Raises BadInput unless the model is one of data with this shape, these classes in order and this range.
+
+    names, bounds: None where the data do not say.
+    """
+    classes = subject.classes if names is None else len(names)
+    low, high = bounds or (subject.low, subject.high)
+    if (subject.shape, subject.classes, subject.low, subject.high) != (shape, classes, low, high):
         raise BadInput(
-            f"the model takes inputs {ours[0]} in [{ours[2]}, {ours[3]}] of {ours[1]} classes, the data are "
-            f"{theirs[0]} in [{theirs[2]}, {theirs[3]}] of {theirs[1]}",
-            where=str(export),
+            f"the model takes inputs {subject.shape} in [{subject.low}, {subject.high}] of {subject.classes} classes, "
+            f"the data are {shape} in [{low}, {high}] of {classes}",
+            where=str(where),
             fix="judge a model on the data it was made for",
         )
-    if list(subject.record.get("classes", [])) != list(manifest.classes):
-        raise BadInput("the model's classes are not those of the data, or in another order", where=str(export))
+    if names is not None and subject.names != names:
+        raise BadInput("the model's classes are not those of the data, or in another order", where=str(where))

@@ -24,6 +24,7 @@ from pyautoattack.square import SquareAttack
 from torch import Tensor, nn
 
 from robustdistill.attacks.ball import ball
+from robustdistill.errors import BadInput
 from robustdistill.rng import derive, seeded
 from robustdistill.threat import ThreatModel
 
@@ -47,13 +48,24 @@ def suite(version: Literal["standard", "rand"], threat: ThreatModel, classes: in
     if version == "rand" and classes >= 3:
         return Suite("autoattack_rand", RAND, f"version rand: expectation over {EOT} transformations")
     directed = "apgd-t" if classes >= 4 else "apgd-dlr" if classes == 3 else "apgd-margin"
-    square = len(shape) == 3 and (threat.norm == "linf" or min(shape[1:]) >= SMALLEST_L2_SQUARE)
+    square = _square_runs(threat, shape)
     parts = ("apgd-ce", directed, "fab-t", *(("square",) if square else ()))
     if parts == STANDARD:
         return Suite("autoattack", parts, f"version standard, {min(TARGETS, classes - 1)} target classes")
     why = [] if classes >= 4 else [f"{classes} classes are too few for the targeted DLR loss"]
     why += [] if square else [f"inputs of shape {list(shape)} are too small for Square"]
     return Suite("margin_apgd", parts, f"not AutoAttack: {' and '.join(why)}")
+
+
+def black_box(threat: ThreatModel, shape: tuple[int, ...]) -> Suite:
+    """Square alone, for a model that gives no gradients. Raises BadInput where it cannot run."""
+    if not _square_runs(threat, shape):
+        raise BadInput(f"inputs of shape {list(shape)} are too small for Square", fix="give the weights too: --twin")
+    return Suite("square", ("square",), f"black box: {QUERIES} queries of scores for an example")
+
+
+def _square_runs(threat: ThreatModel, shape: tuple[int, ...]) -> bool:
+    return len(shape) == 3 and (threat.norm == "linf" or min(shape[1:]) >= SMALLEST_L2_SQUARE)
 
 
 Served = Callable[[Tensor], NDArray[np.float32]]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from robustdistill.attacks import TorchTarget, build
+from robustdistill.attacks import Access, TorchTarget, build
 from robustdistill.config import Spec
 from robustdistill.judge.sample import Sample
 from robustdistill.judge.subject import Subject
@@ -41,7 +41,10 @@ def curve(subject: Subject, sample: Sample, threat: ThreatModel, factors: Sequen
     """Attacks n examples of the sample (all, if fewer) at factor · eps, for each factor, and once at a huge eps.
 
     The ball at a smaller eps lies inside that at a larger one, so what broke an example once counts from there on.
+    Without gradients there is no curve: no points, of 0 examples.
     """
+    if subject.access < Access.GRADIENT:
+        return Curve([], 0.0, 0)
     draws = Draws(seed).fold("judge/curve")
     positions = draws.choice(len(sample), min(n, len(sample)), "examples").astype(np.int64)
     batch = sample.batch(positions)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robustdistill.attacks import TorchTarget
+from robustdistill.attacks import Access, TorchTarget
 from robustdistill.attacks.ball import ball
 from robustdistill.attacks.goals import cross_entropy
 from robustdistill.judge.curve import Curve
@@ -54,12 +54,14 @@ class Check:
 
 def checks(trial: Trial, curve: Curve) -> list[Check]:
     """All checks that the attacks of this trial allow, in a fixed order."""
+    if trial.subject.access < Access.GRADIENT:
+        return [*_forward(trial), _access(trial), _inside(trial), _noise(trial), *_last_word(trial)]
     return [
         *_forward(trial),
         _flat(trial),
         *_iterative(trial),
         _monotone(curve),
-        _overwhelmed(curve, trial.subject.model.spec.classes),
+        _overwhelmed(curve, trial.subject.classes),
         _inside(trial),
         *_unseen(trial),
         *_last_word(trial),
@@ -81,6 +83,8 @@ def _forward(trial: Trial) -> Iterator[Check]:
     yield _limit("finite_logits", bad, 0, f"{bad} logits on clean and attacked inputs are not finite numbers")
     drift = float((once - again).abs().max())
     yield _limit("deterministic", drift, 0.0, f"the same inputs twice give logits that differ by at most {drift:.2g}")
+    if subject.file is None or subject.access < Access.GRADIENT:
+        return  # there is one form of it only
     served = subject.served(x)
     gap = float(np.abs(once.cpu().numpy() - served).max())
     limit = PARITY * max(1.0, float(np.abs(served).max()))
@@ -134,18 +138,26 @@ def _unseen(trial: Trial) -> Iterator[Check]:
         share = float((missed & ~row.right).mean())
         sentence = f"examples made for another model break {share:.1%} that attacks on this model left standing"
         yield _limit("transfer", share, UNSEEN, sentence)
-    share = float((trial.standing & ~_under_noise(trial)).mean())
-    yield _limit("noise", share, WEAKER, f"random noise of size eps breaks {share:.1%} that no attack broke")
+    yield _noise(trial)
     if "square" in trial.found_by:
         share = trial.found_by["square"] / len(trial.sample)
         sentence = f"the gradient-free Square attack breaks {share:.1%} that all attacks by gradient left standing"
         yield _limit("gradient_free", share, UNSEEN, sentence)
 
 
-def _under_noise(trial: Trial) -> Flags:
+def _noise(trial: Trial) -> Check:
     sample = trial.sample
     x = ball(trial.threat).start(sample.x, Draws(trial.seed), "judge/noise", sample.index, 0, "uniform")
-    return trial.subject.reply(x, sample.y).right
+    share = float((trial.standing & ~trial.subject.reply(x, sample.y).right).mean())
+    return _limit("noise", share, WEAKER, f"random noise of size eps breaks {share:.1%} that no attack broke")
+
+
+def _access(trial: Trial) -> Check:
+    sentence = (
+        f"the model gives {trial.subject.access.name.lower()} only: attacks without gradients break few examples, so "
+        "robustness is not shown"
+    )
+    return Check("access", False, "error", float(trial.subject.access), float(Access.GRADIENT), sentence)
 
 
 def _last_word(trial: Trial) -> Iterator[Check]:

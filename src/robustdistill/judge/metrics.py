@@ -14,8 +14,8 @@ Ints = NDArray[np.int64]
 
 
 def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """[B, C] → probabilities [B, C]; all alike where a logit is not a number."""
-    logits = np.where(np.isnan(logits).any(axis=1, keepdims=True), 0.0, logits)
+    """[B, C] → probabilities [B, C]; all alike where a logit is not a number, or the largest is not finite."""
+    logits = np.where(np.isfinite(logits.max(axis=1, keepdims=True)), logits, 0.0)
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), dtype=np.float64)
 

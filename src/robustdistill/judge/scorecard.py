@@ -16,7 +16,6 @@ from robustdistill.judge.curve import Curve
 from robustdistill.judge.health import Check
 from robustdistill.judge.subject import predictions
 from robustdistill.judge.trial import Row, Trial
-from robustdistill.models import parameters
 
 Flags = NDArray[np.bool_]
 
@@ -36,7 +35,7 @@ def card(trial: Trial, curve: Curve, health: list[Check], classes: list[str]) ->
     robust = np.all([right, *(row.right for row in trial.rows)], axis=0)
     return {
         "schema": SCHEMA,
-        "subject": _subject(trial),
+        "subject": trial.subject.about,
         "threat": trial.threat.to_json(),
         "sample": {
             "n": len(sample),
@@ -55,18 +54,6 @@ def card(trial: Trial, curve: Curve, health: list[Check], classes: list[str]) ->
         ],
         "calibration": metrics.calibration(labels, metrics.softmax(logits)),
         "health": [check.to_json() for check in health],
-    }
-
-
-def _subject(trial: Trial) -> dict[str, Any]:
-    spec, hashes = trial.subject.model.spec, trial.subject.record["sha256"]
-    options = ", ".join(f"{key}={value}" for key, value in sorted(spec.model.items()) if key != "name")
-    return {
-        "sha256": hashes["safetensors"],
-        "onnx_sha256": hashes["onnx"],
-        "parameters": parameters(trial.subject.model),
-        "architecture": spec.model["name"] + (f" ({options})" if options else ""),
-        "access": "gradient",
     }
 
 

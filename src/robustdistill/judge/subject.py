@@ -1,25 +1,32 @@
-"""The model under judgement: its weights for attacks by gradient, its exported file for what is served."""
+"""The model under judgement: its weights for attacks by gradient, and its exported file, if any, for what is served.
+
+It is opened from an export, or made of any torch module, or of an ONNX file alone.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
+from robustdistill.attacks import Access
 from robustdistill.attacks.goals import is_wrong
 from robustdistill.engine.devices import Compute
 from robustdistill.errors import BadInput
-from robustdistill.models import weights
+from robustdistill.judge import foreign
+from robustdistill.judge.served import Served, session
+from robustdistill.models import parameters, weights
 from robustdistill.models.classifier import Classifier
 
+NOTHING = np.empty(0, dtype=np.int64)
 BATCH = 256  # examples in one forward pass outside attacks
 # What export.json names by hash. trained_on: content ids of the examples that the model was trained or selected on.
 FILES = {"onnx": "model.onnx", "safetensors": "model.safetensors", "trained_on": "trained_on.npy"}
@@ -39,23 +46,103 @@ class Reply(NamedTuple):
 
 @dataclass(frozen=True)
 class Subject:
-    """One folder that `export` wrote, opened. model: float32, eval mode, weights frozen. trained_on: content ids."""
+    """A model under judgement, whatever it came from.
 
-    model: Classifier
-    session: Any
-    record: dict[str, Any]
-    trained_on: NDArray[np.int64]
+    model: float32, eval mode, weights frozen; logits [B, C] of inputs [B, *shape] in [low, high]. names: of the C
+    classes. about: what the scorecard says of it. key: names it for resuming. file: what is served, if it is another
+    form of the model. trained_on: content ids that are not judged. access: what an attacker may use.
+    """
+
+    model: nn.Module
+    shape: tuple[int, ...]
+    names: list[str]
+    low: float
+    high: float
+    about: dict[str, Any]
+    key: Any
+    file: Served | None = None
+    trained_on: NDArray[np.int64] = field(default_factory=lambda: NOTHING)
+    access: Access = Access.GRADIENT
 
     @classmethod
     def open(cls, folder: Path, compute: Compute) -> Subject:
-        """Raises BadInput if a file is missing or is not the one that export.json names."""
+        """A folder that `export` wrote. Raises BadInput if a file is missing or not the one that export.json names."""
         record = _record(folder / "export.json")
         for kind, name in FILES.items():
             _check(folder / name, str(record["sha256"][kind]))
-        model = weights.load(folder).to(device=compute.device, dtype=torch.float32).eval()
-        model.requires_grad_(False)
+        model, names = weights.load(folder), list(record.get("classes", []))
+        if len(names) != model.spec.classes:
+            raise BadInput("export.json does not name the model's classes", where=str(folder), fix=_FIX)
+        file = Served(session(folder / FILES["onnx"], compute.threads))
         trained_on = np.load(folder / FILES["trained_on"], allow_pickle=False)
-        return cls(model, session(folder / FILES["onnx"], compute.threads), record, trained_on)
+        return cls.of_classifier(
+            model, record["sha256"]["safetensors"], compute.device,
+            names=names, onnx=record["sha256"]["onnx"], file=file, trained_on=trained_on,
+        )  # fmt: skip
+
+    @classmethod
+    def of_classifier(
+        cls,
+        model: Classifier,
+        sha256: str,
+        device: str,
+        *,
+        names: list[str] | None = None,
+        onnx: str | None = None,
+        file: Served | None = None,
+        trained_on: NDArray[np.int64] = NOTHING,
+    ) -> Subject:
+        """One of the project's models. sha256: of its weights. onnx, file: of its exported form, if there is one."""
+        spec = model.spec
+        model = model.to(device=device, dtype=torch.float32).eval()
+        model.requires_grad_(False)
+        options = ", ".join(f"{key}={value}" for key, value in sorted(spec.model.items()) if key != "name")
+        architecture = spec.model["name"] + (f" ({options})" if options else "")
+        about = _about(sha256, onnx, parameters(model), architecture, Access.GRADIENT)
+        names = numbered(spec.classes) if names is None else names
+        return cls(model, spec.shape, names, spec.low, spec.high, about, [sha256, onnx], file, trained_on)
+
+    @classmethod
+    def of_module(
+        cls,
+        module: nn.Module,
+        *,
+        shape: Sequence[int],
+        classes: int,
+        low: float = 0.0,
+        high: float = 1.0,
+        names: Sequence[str] | None = None,
+        device: str = "cpu",
+    ) -> Subject:
+        """Any torch module of inputs in [low, high]; it is put into evaluation mode, its weights are frozen.
+
+        names: of the classes, default "0", "1", …. What it serves are its own logits. Raises BadInput if there is not
+        one name for each class.
+        """
+        if names is not None and len(names) != classes:
+            raise BadInput(f"{len(names)} class names for a model of {classes} classes")
+        sha256 = foreign.digest(module)
+        model = foreign.Foreign(foreign.frozen(module.to(device)), classes).eval()
+        about = _about(sha256, None, parameters(module), type(module).__name__, Access.GRADIENT)
+        found = numbered(classes) if names is None else list(names)
+        return cls(model, tuple(shape), found, low, high, about, [sha256, None])
+
+    def as_file(self, path: Path, compute: Compute) -> Subject:
+        """The same model, served by an ONNX file from elsewhere: this one is its twin. Raises BadInput."""
+        file, onnx = Served.foreign(path, compute.threads, self.shape), weights.digest(path)
+        return replace(self, file=file, about={**self.about, "onnx_sha256": onnx}, key=[self.about["sha256"], onnx])
+
+    @classmethod
+    def of_file(cls, path: Path, compute: Compute, *, shape: Sequence[int], names: Sequence[str]) -> Subject:
+        """An ONNX file alone, inputs in [0, 1]: scores can be asked for, gradients cannot. Raises BadInput."""
+        file, sha256 = Served.foreign(path, compute.threads, tuple(shape)), weights.digest(path)
+        about = _about(sha256, sha256, None, "ONNX file", Access.SCORES)
+        model = foreign.Foreign(file, len(names)).eval()
+        return cls(model, tuple(shape), list(names), 0.0, 1.0, about, sha256, access=Access.SCORES)
+
+    @property
+    def classes(self) -> int:
+        return len(self.names)
 
     def logits(self, x: Tensor) -> Tensor:
         """PyTorch's logits, float32 [B, C]."""
@@ -63,9 +150,10 @@ class Subject:
             return torch.cat([self.model(part) for part in torch.split(x, BATCH)])
 
     def served(self, x: Tensor) -> NDArray[np.float32]:
-        """The logits of the exported file, float32 [B, C]."""
-        parts = [self.session.run(None, {"x": part.cpu().numpy()})[0] for part in torch.split(x, BATCH)]
-        return np.concatenate(parts)
+        """The logits of what is served, float32 [B, C]: the exported file, or the module itself if there is none."""
+        if self.file is None:
+            return self.logits(x).cpu().numpy()
+        return np.concatenate([self.file.run(part.cpu().numpy()) for part in torch.split(x, BATCH)])
 
     def reply(self, x: Tensor, y: Tensor) -> Reply:
         """Is `x` [B, *shape] still classified as `y` [B]? Equal logits within 1e-4 do not prove equal verdicts at the
@@ -74,24 +162,28 @@ class Subject:
         own = logits.gather(1, y[:, None]).squeeze(1)
         other = logits.scatter(1, y[:, None], -torch.inf).amax(1)
         right = ~is_wrong(logits, y).cpu().numpy()
-        served = predictions(self.served(x)) == labels
+        served = right if self.file is None else predictions(self.served(x)) == labels
         return Reply(right & served, right & ~served, (other - own).cpu().numpy())
+
+
+def numbered(classes: int) -> list[str]:
+    """Names of classes that have none: "0", "1", …"""
+    return [str(number) for number in range(classes)]
+
+
+def _about(sha256: str, onnx: str | None, count: int | None, architecture: str, access: Access) -> dict[str, Any]:
+    return {
+        "sha256": sha256,
+        "onnx_sha256": onnx,
+        "parameters": count,
+        "architecture": architecture,
+        "access": access.name.lower(),
+    }
 
 
 def predictions(logits: NDArray[np.float32]) -> NDArray[np.int64]:
     """[B, C] → classes [B]; −1, which no label is, where a logit is not a number."""
     return np.where(np.isnan(logits).any(1), -1, logits.argmax(1)).astype(np.int64)
-
-
-def session(path: Path, threads: int) -> Any:
-    """ONNX Runtime on the processor. Raises BadInput for a file that it cannot run."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exceptions share no base class
-        raise BadInput(f"ONNX Runtime cannot load the model: {error}", where=str(path), fix=_FIX) from error
 
 
 def _record(path: Path) -> dict[str, Any]:

@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustdistill.attacks import Access, Attack
+from robustdistill.attacks.types import Target
 from robustdistill.config import Spec
 from robustdistill.engine.twin import Twin
 from robustdistill.judge import autoattack
 from robustdistill.judge.resume import Arrays, Pieces
 from robustdistill.judge.sample import Sample
+from robustdistill.judge.served import traced
 from robustdistill.judge.subject import Subject
 from robustdistill.rng import Draws
 from robustdistill.threat import ThreatModel
@@ -65,13 +67,13 @@ class Trial:
         self.warnings: list[str] = []
         self.found_by: dict[str, int] = {}
 
-    def own(self, name: str, attack: Attack, kind: str) -> Row:
-        """One of the project's attacks, on all examples."""
+    def own(self, name: str, attack: Attack, kind: str, target: Target | None = None) -> Row:
+        """One of the project's attacks, on all examples. target: another model that it is made for, then replayed."""
         row = Row(name, self.clean.copy(), kind, [attack.name])
         draws = Draws(self.seed).fold(f"judge/{name}")
 
         def attacked(positions: Ints, piece: int) -> tuple[Tensor, list[str]]:
-            return attack(self.twin, self.sample.batch(positions), self.threat, draws), []
+            return attack(target or self.twin, self.sample.batch(positions), self.threat, draws), []
 
         self._run(row, name, np.arange(len(self.sample)), attacked)
         self.rows.append(row)
@@ -90,14 +92,24 @@ class Trial:
 
     def last_word(self, suite: autoattack.Suite, *, rand: bool) -> Row:
         """AutoAttack, or what stands in for it, on the examples still standing; all others count as broken."""
+        row = self._suite(suite, "last_word", rand=rand)
+        if suite.parts[-1] == "square":
+            after = float(self.standing.mean())
+            self.warnings += autoattack.square_warning(after + self.found_by["square"] / len(self.sample), after)
+        return row
+
+    def black_box(self, suite: autoattack.Suite) -> Row:
+        """Parts that ask for scores only, on the examples still standing."""
+        return self._suite(suite, "free", rand=False)
+
+    def _suite(self, suite: autoattack.Suite, role: str, *, rand: bool) -> Row:
         kind = autoattack.RandAutoAttack if rand else autoattack.AutoAttack
-        spec = self.subject.model.spec
-        device = self.sample.x.device
-        served = self.subject.served if device.type == "cpu" else None
-        attack = kind(self.twin.model, self.threat, spec.classes, self.seed, device=str(device), served=served)
+        classes, device = self.subject.classes, self.sample.x.device
+        served = self._queries(rand=rand) if device.type == "cpu" else None
+        attack = kind(self.twin.model, self.threat, classes, self.seed, device=str(device), served=served)
         first = self.sample.batch(np.arange(min(self.chunk, len(self.sample))))
         self.warnings += attack.warnings(first.x, first.y, rand=rand)
-        row = Row(suite.name, self.standing.copy(), "last_word", list(suite.parts), suite.note)
+        row = Row(suite.name, self.standing.copy(), role, list(suite.parts), suite.note)
         for number, part in enumerate(suite.parts):
             before = int(self.standing.sum())
 
@@ -109,11 +121,17 @@ class Trial:
             self._run(row, f"{suite.name}-{part}", np.flatnonzero(self.standing), attacked, span)
             self.found_by[part] = before - int(self.standing.sum())
         row.note = f"{suite.note}; run on the examples that no earlier attack broke".lstrip("; ")
-        if suite.parts[-1] == "square":
-            after = float(self.standing.mean())
-            self.warnings += autoattack.square_warning(after + self.found_by["square"] / len(self.sample), after)
         self.rows.append(row)
         return row
+
+    def _queries(self, *, rand: bool) -> autoattack.Served | None:
+        """What answers faster than the module where no gradient is asked: what is served, or a copy made for this."""
+        if self.subject.file is not None:
+            return self.subject.served
+        if rand or self.subject.access < Access.GRADIENT:
+            return None
+        copy = traced(self.subject.model, torch.cat([self.sample.x, self.worst]))
+        return None if copy is None else lambda x: copy.run(x.numpy())
 
     def _run(
         self,

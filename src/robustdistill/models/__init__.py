@@ -7,6 +7,7 @@ from torch import nn
 
 from robustdistill import rng
 from robustdistill.models.classifier import Classifier
+from robustdistill.models.gru import GRU
 from robustdistill.models.mobilenet import MobileNetV2
 from robustdistill.models.preact_resnet import PreActResNet
 from robustdistill.models.resnet import ResNet18, ResNet50
@@ -14,7 +15,7 @@ from robustdistill.models.small_cnn import SmallCNN
 from robustdistill.models.spec import ModelSpec
 from robustdistill.registry import resolve, table
 
-MODELS: dict[str, type[nn.Module]] = table("model", SmallCNN, PreActResNet, ResNet18, ResNet50, MobileNetV2)
+MODELS: dict[str, type[nn.Module]] = table("model", SmallCNN, PreActResNet, ResNet18, ResNet50, MobileNetV2, GRU)
 
 
 def build(spec: ModelSpec, seed: int, purpose: str) -> Classifier:

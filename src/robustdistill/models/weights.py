@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,14 +32,25 @@ def digest(path: Path) -> str:
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Atomically, and byte for byte the same for the same tensors: contiguous, on the CPU, no metadata."""
+    """Atomically, and byte for byte the same for the same tensors: contiguous, on the CPU, no metadata.
+
+    Raises OSError that names the file.
+    """
     plain = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         safetensors.torch.save_file(plain, part)
         part.replace(path)
+    except safetensors.SafetensorError as error:
+        raise _of_system(error, path) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _of_system(error: safetensors.SafetensorError, path: Path) -> Exception:
+    """What the system said to safetensors, which tells it in words only, as an OSError again."""
+    number = re.search(r"os error (\d+)", str(error))
+    return OSError(int(number[1]), os.strerror(int(number[1])), str(path)) if number else error
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -92,6 +104,17 @@ def load_foreign(weights: Path, config: Path) -> Classifier:
         record["model"] = record.pop("architecture")
     spec = ModelSpec.from_json(record)
     return _fill(spec, read_tensors(weights), weights, foreign=True)
+
+
+def load_file(weights: Path, config: Path | None = None) -> Classifier:
+    """The model in any safetensors file, ours or foreign, in eval mode. config: its JSON; default: beside it."""
+    beside = config or weights.with_suffix(".json")
+    for path in (weights, beside):
+        if not path.is_file():
+            fix = "give its architecture in a JSON file: --config FILE" if path == beside else ""
+            raise BadInput("there is no such file", where=str(path), fix=fix)
+    ours = "spec" in _read_json(beside)
+    return load(weights.parent, weights.stem) if ours else load_foreign(weights, beside)
 
 
 def rename(names: list[str], wanted: list[str]) -> dict[str, str]:

@@ -19,6 +19,10 @@ class ARD(Objective):
     needs_teacher = True
     adversarial = True
     teacher_sees = Sees.CLEAN
+    source = "Goldblum et al. 2020"
+    formula = "w·T²·KL(T(x)/T‖S(x')/T) + c·CE(S(x), y); x' maximises CE(S(x'), y)"
+    cost = "student K+1 forward and backward (K+2 if c > 0); teacher 1 forward"
+    when = "the cheapest distillation under attack"
 
     class Config(Distilled, Adversarial):
         ce_weight: float = Field(default=0.0, ge=0, description="of CE(S(x), y), the label term on clean inputs")

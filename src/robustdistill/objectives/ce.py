@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
-from pydantic import Field
 
-from robustdistill.config import Strict
+from robustdistill.objectives.smoothing import Smoothed
 from robustdistill.objectives.types import Objective, Parts, Step
 
 
@@ -13,11 +12,13 @@ class CrossEntropy(Objective):
     """L = −Σ_k q_k log softmax(S(x))_k, with q = (1 − label_smoothing) · onehot(y) + label_smoothing / C."""
 
     name = "ce"
+    source = "Szegedy et al. 2016 (label smoothing)"
+    formula = "CE(S(x), y)"
+    cost = "student 1 forward and backward"
+    when = "a plain, undefended model"
 
-    class Config(Strict):
-        label_smoothing: float = Field(
-            default=0.0, ge=0, lt=1, description="share of the label spread over all classes"
-        )
+    class Config(Smoothed):
+        pass
 
     def forward(self, step: Step) -> Parts:
         logits = step.student(step.batch.x)

@@ -15,6 +15,10 @@ class KD(Objective):
     name = "kd"
     needs_teacher = True
     teacher_sees = Sees.CLEAN
+    source = "Hinton, Vinyals and Dean 2015"
+    formula = "CE(S(x), y) + w·T²·KL(T(x)/T‖S(x)/T)"
+    cost = "student 1 forward and backward; teacher 1 forward"
+    when = "nobody attacks; the yardstick of the others"
 
     class Config(Distilled):
         temperature: float = Field(default=1.0, gt=0, description="of both softmaxes; the paper tries 1 to 20")

@@ -18,6 +18,10 @@ class LogitL1(Objective):
     needs_teacher = True
     adversarial = True
     teacher_sees = Sees.CLEAN
+    source = "after Ba and Caruana 2014"
+    formula = "CE(S(x'), y) + w·mean_k |S(x')_k − T(x)_k|; x' maximises CE(S(x'), y)"
+    cost = "student K+1 forward and backward (1 in the clean form); teacher 1 forward"
+    when = "scales of logits matter too, as for quantised or tiny students"
 
     class Config(Distilled, Adversarial):
         weight: float = Field(default=0.1, ge=0, description="of the mean absolute difference of logits")

@@ -18,6 +18,10 @@ class Trades(Objective):
 
     name = "trades"
     adversarial = True
+    source = "Zhang et al. 2019"
+    formula = "CE(S(x), y) + β·KL(S(x)‖S(x')); x' maximises KL(S(x)‖S(x'))"
+    cost = "student K+3 forward, K+2 backward"
+    when = "β sets how much accuracy is paid for robustness; ahead of pgd_at in long published trainings"
 
     class Config(Adversarial):
         beta: float = Field(default=6.0, ge=0, description="of the KL term; larger is more robust and less accurate")

@@ -19,9 +19,10 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from robustdistill import attacks
-from robustdistill.attacks.types import Batch, Target, TorchTarget, attack_mode
+from robustdistill.attacks.types import Batch, Goal, Target, TorchTarget, attack_mode
 from robustdistill.config import Spec, Strict
 from robustdistill.errors import BadInput
+from robustdistill.models.spec import ModelSpec
 from robustdistill.objectives.target import Distilled, shape, trusted
 from robustdistill.rng import Draws
 from robustdistill.threat import ThreatModel
@@ -92,8 +93,13 @@ class Objective(nn.Module, ABC):
     """Base. A subclass sets the class attributes, documents its Config and writes the equation in `forward`."""
 
     name: ClassVar[str]
+    source: ClassVar[str]  # authors, year
+    formula: ClassVar[str]  # one line, S student, T teacher, x' under attack
+    cost: ClassVar[str]  # passes of one step; K: steps of the inner attack
+    when: ClassVar[str]  # to use it, one short sentence
     Config: ClassVar[type[Any]]
     needs_teacher: bool = False
+    needs_clean_teacher: bool = False
     adversarial: bool = False
     teacher_sees: Sees = Sees.NOTHING
 
@@ -105,8 +111,21 @@ class Objective(nn.Module, ABC):
         self.attack = None if spec is None else attacks.build(spec, f"{where}.attack")
 
     def companions(self) -> list[nn.Module]:
-        """Models that are trained jointly with the student (peers, guides); none here."""
+        """Models that are trained jointly with the student (peers, guides); none here. They exist after `begin`."""
         return []
+
+    def begin(self, student: nn.Module, spec: ModelSpec, seed: int) -> None:
+        """Called once, before the optimiser is made and a checkpoint is read: builds what else is trained or carried.
+
+        Parameters and buffers made here are optimised (where they require a gradient), moved and saved with the
+        objective. student: at its first weights; spec: what it is; seed: of the training.
+        """
+
+    def after_step(self, student: nn.Module) -> None:
+        """Called once after each update of the student's weights: the place to change state.
+
+        `forward` must leave state alone, since one step may ask for the loss more than once.
+        """
 
     @abstractmethod
     def forward(self, step: Step) -> Parts:
@@ -123,7 +142,12 @@ class Objective(nn.Module, ABC):
             raise ValueError(f"objective {self.name!r} has no attack")
         batch = step.batch if reference is None else step.batch.with_context(reference=reference)
         target = step.target or TorchTarget(step.student)
-        return self.attack(target, batch, step.threat, step.draws, start=batch.get("start"))
+        goal = self.moving_goal(step) if self.attack.config.goal == "kl" else None
+        return self.attack(target, batch, step.threat, step.draws, goal=goal, start=batch.get("start"))
+
+    def moving_goal(self, step: Step) -> Goal | None:
+        """What the goal "kl" stands for where the target of the divergence moves with x'; None: the reference."""
+        return None
 
     def teacher_of(self, step: Step) -> Teacher:
         """The step's teacher. Raises BadInput if there is none."""
@@ -136,9 +160,13 @@ class Objective(nn.Module, ABC):
         teacher, known = self.teacher_of(step), step.batch.get(TEACHER_LOGITS)
         return teacher.logits(step.batch.x) if known is None else known
 
-    def clean_target(self, step: Step) -> Tensor:
-        """T(x) as the options of `Distilled` shape it: logits [B, C], without a graph."""
-        return self.shaped(self.clean_logits(step), step.batch.y)
+    def clean_teacher_of(self, step: Step) -> Teacher:
+        """The step's second, undefended teacher. Raises BadInput if there is none."""
+        if step.clean_teacher is None:
+            raise BadInput(
+                f"objective {self.name!r} needs a clean teacher", fix="use it for the student, whose is `initial`"
+            )
+        return step.clean_teacher
 
     def shaped(self, logits: Tensor, y: Tensor) -> Tensor:
         """A teacher's logits [B, C], of x or of x', as the target of a divergence: logits of the same shape."""

@@ -11,36 +11,44 @@ from pydantic import BaseModel
 
 from robustdistill import registry
 from robustdistill.config import Spec, dump
+from robustdistill.strict_yaml import Lines
 
-KINDS = ("model", "objective", "attack")
+KINDS = ("model", "objective", "base", "attack")  # base: the objective that another one is added to
 
 
-def config_of(kind: str, spec: Spec, where: str) -> BaseModel:
+def config_of(kind: str, spec: Spec, where: str, lines: Lines | None = None) -> BaseModel:
     """The checked options of a spec, with every default. Raises BadInput for an unknown name or option."""
     from robustdistill.attacks import ATTACKS
     from robustdistill.models import MODELS
     from robustdistill.objectives import OBJECTIVES
 
-    tables: dict[str, Any] = {"model": MODELS, "objective": OBJECTIVES, "attack": ATTACKS}
-    config: BaseModel = registry.resolve(kind, tables[kind], spec, where=where)[1]
+    tables: dict[str, Any] = {"model": MODELS, "objective": OBJECTIVES, "base": OBJECTIVES, "attack": ATTACKS}
+    config: BaseModel = registry.resolve(kind, tables[kind], spec, where=where, lines=lines)[1]
     return config
 
 
-def _expanded(kind: str, spec: Spec, where: str) -> Spec:
-    options = dump(config_of(kind, spec, where))
+def _expanded(kind: str, spec: Spec, where: str, lines: Lines) -> Spec:
+    options = dump(config_of(kind, spec, where, lines))
     return {"name": spec["name"], **options}
 
 
-def complete(content: dict[str, Any], where: str) -> dict[str, Any]:
-    """The same mapping with every model, objective and attack in it expanded, however deep. Raises BadInput that names
-    the key below `where`."""
+def complete(content: dict[str, Any], where: str, lines: Lines | None = None) -> dict[str, Any]:
+    """The same mapping with every model, objective and attack in it expanded, however deep.
+
+    lines: of the keys of `content`, if it was read from a file. Raises BadInput that names the key below `where`.
+    """
     done: dict[str, Any] = {}
     for key, value in content.items():
-        place = f"{where}: {key}"
+        place, below = f"{where}: {key}", _below(lines or {}, key)
         if key in KINDS and isinstance(value, dict):
-            done[key] = complete(_expanded(key, value, place), place)
+            done[key] = complete(_expanded(key, value, place, below), place, below)
         elif key == "attacks" and isinstance(value, list):
-            done[key] = [_expanded("attack", spec, place) for spec in value]
+            done[key] = [_expanded("attack", spec, place, _below(below, i)) for i, spec in enumerate(value)]
         else:
-            done[key] = complete(value, place) if isinstance(value, dict) else value
+            done[key] = complete(value, place, below) if isinstance(value, dict) else value
     return done
+
+
+def _below(lines: Lines, key: str | int) -> Lines:
+    """The lines of what is in `key`, and of the key itself under ()."""
+    return {place[1:]: line for place, line in lines.items() if place[:1] == (key,)}

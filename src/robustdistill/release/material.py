@@ -17,13 +17,16 @@ ROLES = {
     "teacher": "adversarially trained",
     "control": "the student without a teacher",
     "student": "distilled from the teacher",
+    "model": "",
 }
-MARKERS = {"initial": "triangle", "teacher": "square", "control": "diamond", "student": "circle"}
+MARKERS = {"initial": "triangle", "teacher": "square", "control": "diamond", "student": "circle", "model": "circle"}
 
 
 @dataclass(frozen=True)
 class Model:
-    """One model of the chain, as far as it exists. history, curve: rows of numbers (NaN where a cell is empty)."""
+    """One model of the chain (or any one: "model"), as far as it exists.
+
+    history, curve: rows of numbers (NaN where a cell is empty)."""
 
     name: str
     card: Mapping[str, Any] | None

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from robustdistill.data.files import write_json, write_npy
 from robustdistill.errors import BadInput, RobustDistillError
-from robustdistill.judge.subject import FILES, session
+from robustdistill.judge.served import session
+from robustdistill.judge.subject import FILES
 from robustdistill.models import parameters, weights
 from robustdistill.models.classifier import Classifier
 

@@ -81,14 +81,14 @@ def gallery(setting: Setting, target: str, *, broken: int, held: int) -> list[Pi
         raise BadInput(f"the files of score/{target} do not fit each other")
     right = np.flatnonzero(clean == labels)
     robust = _robust(folder, len(ids))
-    rows = [*_first_of_each(right[~robust[right]], labels, broken), *_first_of_each(right[robust[right]], labels, held)]
+    rows = [*first_of_each(right[~robust[right]], labels, broken), *first_of_each(right[robust[right]], labels, held)]
     positions = np.array(rows, dtype=np.int64)
     if not len(positions):
         return []
     x_adv = _unit(np.array(attacked[positions]), setting.threat)
     x = _originals(setting, ids[positions])
     logits = {model: _logits(setting, model, x_adv) for model in WATCHERS}
-    return [_picture(setting, x[k], x_adv[k], int(labels[row]), _at(logits, k)) for k, row in enumerate(positions)]
+    return [picture(setting, x[k], x_adv[k], int(labels[row]), _at(logits, k)) for k, row in enumerate(positions)]
 
 
 def _at(logits: Mapping[str, list[Array] | None], k: int) -> dict[str, Array | None]:
@@ -104,7 +104,7 @@ def _robust(folder: Path, n: int) -> NDArray[np.bool_]:
     return worst
 
 
-def _first_of_each(positions: Array, labels: Array, count: int) -> list[int]:
+def first_of_each(positions: Array, labels: Array, count: int) -> list[int]:
     """The first `count` positions with different labels; where classes run out, the next ones whatever their label."""
     _, first = np.unique(labels[positions], return_index=True)
     order = [*sorted(first), *(k for k in range(len(positions)) if k not in set(first))]
@@ -149,7 +149,8 @@ def _logits(setting: Setting, model: str, x: Array) -> list[Array] | None:
     return list(np.asarray(out))
 
 
-def _picture(setting: Setting, x: Array, x_adv: Array, label: int, logits: Mapping[str, Array | None]) -> Picture:
+def picture(setting: Setting, x: Array, x_adv: Array, label: int, logits: Mapping[str, Array | None]) -> Picture:
+    """x, x_adv: [C, H, W]. logits: model -> its logits [C] of x_adv, None if it cannot be asked."""
     span = setting.threat.high - setting.threat.low
     change = (x_adv - x) / span
     reach = setting.threat.eps / span if setting.threat.norm == "linf" else float(np.abs(change).max())

@@ -55,21 +55,21 @@ def render(artifacts: Path, *, title: str, verdict: Mapping[str, Any] | None, fa
     with a line break, and the one named "reproduce", are shown as commands."""
     material = gather(artifacts)
     threat = _threat(material)
-    return _environment().get_template("report.html.j2").render(
+    return environment().get_template("report.html.j2").render(
         title=title,
         material=material,
         hero=_hero(verdict),
         tiles=_tiles(material),
         rules=verdict["rules"] if verdict else [],
-        gain=_section(lambda: _gain(verdict)),
+        gain=section(lambda: _gain(verdict)),
         attacks=_attack_names(material.judged),
-        curve=_section(lambda: _curve(material, threat)),
+        curve=section(lambda: curve(material, threat)),
         training=[(model, *_training(model)) for model in material.models.values() if model.history],
         untrained=[name for name, model in material.models.items() if not model.history],
-        classes=_section(lambda: _classes(material)),
-        galleries=[_section(partial(_gallery, material, *choice)) for choice in _GALLERIES],
+        classes=section(lambda: classes(material)),
+        galleries=[section(partial(_gallery, material, *choice)) for choice in _GALLERIES],
         threat=threat,
-        protocol=_protocol(material),
+        protocol=protocol(material),
         health=_health(material),
         facts=list(facts.items()),
         policy=verdict["policy_sha256"] if verdict else "",
@@ -79,7 +79,8 @@ def render(artifacts: Path, *, title: str, verdict: Mapping[str, Any] | None, fa
 _GALLERIES = (("initial", 4, 0), ("student", 2, 2))
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Templates of this package; everything that is put in is escaped and made printable."""
     environment = Environment(
         loader=PackageLoader("robustdistill.release"),
         autoescape=True,
@@ -88,12 +89,13 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=lambda value: value if isinstance(value, Markup) else shown(str(value)) if value is not None else "–",
     )
-    environment.filters.update(pct=_pct, count=_count)
+    environment.filters.update(pct=pct, count=_count)
     environment.globals.update(icons=ICONS, status=STATUS, swatch=swatch)
     return environment
 
 
-def _section(build: Callable[[], T]) -> Section:
+def section(build: Callable[[], T]) -> Section:
+    """What `build` returns, or why it could not."""
     try:
         return Section(build())
     except RobustDistillError as error:
@@ -126,7 +128,7 @@ def _tiles(material: Material) -> list[tuple[str, str, str]]:
     if not student.card:
         return []
     tiles = [
-        (f"{name} accuracy", _pct(figure["accuracy"]), _range(figure))
+        (f"{name} accuracy", pct(figure["accuracy"]), spread(figure))
         for name, figure in (("robust", student.card["robust"]), ("clean", student.card["clean"]))
     ]
     if student.parameters:
@@ -155,7 +157,7 @@ def _gain(verdict: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {**gain, "chart": chart}
 
 
-def _curve(material: Material, threat: ThreatModel | None) -> dict[str, Any]:
+def curve(material: Material, threat: ThreatModel | None) -> dict[str, Any]:
     """Robust accuracy against eps, one line a model; 0 is the clean accuracy on all judged examples."""
     lines, rows = [], {}
     for model in material.judged:
@@ -200,12 +202,12 @@ def _column(model: Model, key: str) -> list[tuple[float, float]]:
     return [pair for pair in pairs if all(math.isfinite(value) for value in pair)]
 
 
-def _classes(material: Material) -> dict[str, Any] | None:
+def classes(material: Material) -> dict[str, Any] | None:
     """Rows of (class, n, {model: (clean, robust)}), the student's weakest ones if there are too many."""
     judged = [model for model in material.judged if model.card]
     if not judged:
         return None
-    lead = material.models["student"] if material.models["student"].card else judged[-1]
+    lead = next((model for model in judged if model.name == "student"), judged[-1])
     figures = {model.name: {row["class"]: row for row in model.card["per_class"]} for model in judged if model.card}
     rows = list(figures[lead.name].values())
     total = len(rows)
@@ -226,13 +228,14 @@ def _gallery(material: Material, target: str, broken: int, held: int) -> dict[st
 
 def _threat(material: Material) -> ThreatModel | None:
     for model in reversed(material.judged):
-        section = _section(partial(ThreatModel.from_json, dict((model.card or {})["threat"])))
-        if isinstance(section.content, ThreatModel):
-            return section.content
+        found = section(partial(ThreatModel.from_json, dict((model.card or {})["threat"])))
+        if isinstance(found.content, ThreatModel):
+            return found.content
     return None
 
 
-def _protocol(material: Material) -> str:
+def protocol(material: Material) -> str:
+    """How many examples were attacked by what, in a sentence."""
     for model in reversed(material.judged):
         if model.card:
             n, split = int(model.card["sample"]["n"]), model.card["sample"].get("split", "test")
@@ -251,11 +254,11 @@ def _health(material: Material) -> list[tuple[str, str, str]]:
     ]
 
 
-def _pct(share: float | None) -> str:
+def pct(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f} %"
 
 
-def _range(figure: Mapping[str, Any]) -> str:
+def spread(figure: Mapping[str, Any]) -> str:
     if "lower" not in figure:
         return ""
     return f"{100 * figure['lower']:.1f} to {100 * figure['upper']:.1f} %"

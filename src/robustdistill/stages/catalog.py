@@ -59,7 +59,7 @@ _ORDER = (
     _score("initial"),
     _score("teacher"),
     _stage("control", _results("prepare"), "seed threat student.model student.training control"),
-    _stage("student", _results("prepare", "teacher"), "seed threat student", revision=2),
+    _stage("student", _results("prepare", "initial", "teacher"), "seed threat student", revision=2),
     _export("control"),
     _export("student"),
     _score("control"),

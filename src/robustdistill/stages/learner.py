@@ -45,13 +45,15 @@ def learn(
     objective: Spec | None = None,
     where: str = "",
     teacher: Classifier | None = None,
+    clean_teacher: Path | None = None,
     start: Classifier | None = None,
     stored: Stored | None = None,
 ) -> None:
     """Trains and writes model.*, last.*, history.csv, summary.json into `out`.
 
     role: names the family of random draws; student and control share one. objective: instead of the learner's, found
-    at `where`. teacher: to distil from. start: first weights, else drawn. stored: adversarial examples to train on.
+    at `where`. teacher: to distil from. clean_teacher: folder of an undefended model, opened where the objective asks
+    for two. start: first weights, else drawn. stored: adversarial examples to train on.
     Raises BadInput for a config that cannot be used and for a training that breaks down.
     """
     prepared = Prepared.open(prepare)
@@ -63,6 +65,9 @@ def learn(
             where=where or f"{role}.objective",
             fix="choose ce, pgd_at or trades",
         )
+    second = None
+    if chosen.needs_clean_teacher and clean_teacher is not None:
+        second = Teacher(weights.load(clean_teacher))
     seed = derive(params.seed, role)
     model = start or models.build(model_spec(prepared, learner.model), seed, role)
     job = Job(
@@ -75,6 +80,7 @@ def learn(
         seed=seed,
         teacher=None if teacher is None else Teacher(teacher),
         stored=stored,
+        clean_teacher=second,
     )
     result = training.fit(job, tools)
     write(out, result, {"objective": {"name": chosen.name, **dump(chosen.config)}, "epochs": learner.training.epochs})

@@ -1,4 +1,4 @@
-"""student: the small model, distilled from the teacher."""
+"""student: the small model, distilled from the teacher; methods with two teachers see the undefended model as well."""
 
 from __future__ import annotations
 
@@ -12,5 +12,6 @@ from robustdistill.stages.tools import Tools
 
 
 def run(params: Params, reads: Mapping[str, Path], out: Path, tools: Tools) -> None:
-    """Reads prepare and teacher, writes the model into `out`. Raises BadInput."""
-    learn("student", params, params.student, reads["prepare"], out, tools, teacher=weights.load(reads["teacher"]))
+    """Reads prepare, teacher and, where the objective needs two, initial; writes the model. Raises BadInput."""
+    teacher, clean = weights.load(reads["teacher"]), reads["initial"]
+    learn("student", params, params.student, reads["prepare"], out, tools, teacher=teacher, clean_teacher=clean)

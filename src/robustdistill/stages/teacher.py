@@ -63,6 +63,7 @@ def _start(params: Params, reads: Mapping[str, Path], tools: Tools) -> Classifie
             where="teacher.warm_start",
             fix="set teacher.model to that architecture, or warm_start to none",
         )
+    tools.journal.write("note", message=f"the teacher begins from {pin.origin}, {pin.sha256[:12]}")
     # Weights go on under their own normalisation: that of new data would shift every activation.
     return model.requires_grad_(True)
 

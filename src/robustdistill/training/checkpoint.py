@@ -7,7 +7,6 @@ move, so there is always a whole checkpoint or none; draws need no state (rng.py
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from torch import Tensor
 from robustdistill.engine.devices import Compute, require_device
 from robustdistill.errors import BadInput
 from robustdistill.models.weights import digest, read_tensors, write_tensors
+from robustdistill.workspace import write_atomically
 
 FORMAT = 1
 SECONDS = 2.0  # between two checkpoints, at least
@@ -55,15 +55,13 @@ class Checkpoints:
         return time.monotonic() - self._written >= max(self._seconds, self._cost / self._share)
 
     def write(self, record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        """Raises OSError (a full disk); the checkpoint before it then stays."""
+        """Raises OSError that names the file (a full disk); the checkpoint before it then stays."""
         began = time.monotonic()
         self.folder.mkdir(parents=True, exist_ok=True)
         state = self.folder / f"state-{record['step']}.safetensors"
         write_tensors(tensors, state)
         index = {"format": FORMAT, "job": self._job, "plan": self._plan, "state": state.name, "sha256": digest(state)}
-        part = self.folder / f".{INDEX}.{os.getpid()}.part"
-        part.write_text(json.dumps(index | {"record": dict(record)}), encoding="utf-8")
-        part.replace(self.folder / INDEX)
+        write_atomically(self.folder / INDEX, json.dumps(index | {"record": dict(record)}))
         for old in _states(self.folder):
             if old != state:
                 old.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from robustdistill.training.job import Job
 
 
 def identity(job: Job) -> str:
-    """A hash of all that a training depends on but the machine: settings, examples, first weights, teacher."""
+    """A hash of all that a training depends on but the machine: settings, examples, first weights, teachers."""
     config = getattr(job.objective, "config", None)
     settings = {
         "model": job.model.spec.to_json(),
@@ -32,6 +32,9 @@ def identity(job: Job) -> str:
         add_array(digest, job.stored.id)
     for module in (job.model, job.objective, job.teacher.model if job.teacher else None):
         add_weights(digest, module)
+    if job.clean_teacher is not None:
+        digest.update(b"clean teacher")
+        add_weights(digest, job.clean_teacher.model)
     return digest.hexdigest()
 
 

@@ -44,7 +44,10 @@ class Tools(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """One training. `model` is trained in place; `seed` is of every draw; `stored` are adversarial examples to use."""
+    """One training. `model` is trained in place; `seed` is of every draw; `stored` are adversarial examples to use.
+
+    clean_teacher: an undefended model, for objectives with two teachers.
+    """
 
     model: Classifier
     objective: Objective
@@ -55,6 +58,7 @@ class Job:
     seed: int
     teacher: Teacher | None = None
     stored: Stored | None = None
+    clean_teacher: Teacher | None = None
 
 
 @dataclass(frozen=True)

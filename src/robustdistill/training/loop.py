@@ -25,7 +25,8 @@ from robustdistill.models.classifier import Classifier
 from robustdistill.objectives.types import TEACHER_LOGITS, Parts, Step
 from robustdistill.training import alarms, schedule, teacher_cache
 from robustdistill.training.augment import augment
-from robustdistill.training.averaging import Average
+from robustdistill.training.averaging import average_of
+from robustdistill.training.awp import worst_weights
 from robustdistill.training.checkpoint import Checkpoints, Saved, delete, resumed_plan
 from robustdistill.training.feed import Bytes, Feed
 from robustdistill.training.identity import identity
@@ -63,15 +64,17 @@ class _Loop:
         self.job, self.journal, self.compute = job, tools.journal, compute
         self.device, self.draws = compute.device, rng.Draws(job.seed)
         self.model = job.model.to(self.device).train()
+        job.objective.begin(self.model, job.model.spec, job.seed)
         self.objective = job.objective.to(self.device).train()
-        if job.teacher is not None:
-            job.teacher.model.to(self.device)
+        for teacher in (job.teacher, job.clean_teacher):
+            if teacher is not None:
+                teacher.model.to(self.device)
         self.feed = Feed(job.train, job.model.spec, self.device)
         self.stored = self._stored()
         self.steps = _steps(len(self.feed), job.training.batch)
         self.total = self.steps * job.training.epochs
         self.answers = teacher_cache.opened(job, self.feed, self.steps, compute, tools.journal, tools.scratch)
-        self.average = Average(self.model, job.training.ema) if job.training.ema else None
+        self.average = average_of(self.model, job.training, self.total)
         self.optimizer = Optimizer(job.training, [self.model, self.objective])
         self.twin = Twin(self.model) if job.objective.adversarial else None
         self.validation = Validation(
@@ -130,22 +133,28 @@ class _Loop:
                 self._save()
 
     def _step(self, epoch: int, positions: Tensor) -> None:
-        training = self.job.training
+        job, training = self.job, self.job.training
         rng.seed_step(self.draws, self.step)  # dropout
-        threat = schedule.threat_at(training, self.job.threat, self.step, self.total)
+        threat = schedule.threat_at(training, job.threat, self.step, self.total)
         draws = self.draws.at(epoch)
         batch = self._batch(positions, draws)
-        with self.compute.autocast():
-            progress = self.step / self.total
-            parts = self.objective(Step(self.model, self.twin, self.job.teacher, batch, threat, draws, progress))
-        loss = parts.loss.mean()
-        self._add(parts, float(loss.detach()))
-        self._require_finite("gradient", self.optimizer.backward(loss))
+        progress = self.step / self.total
+        known = Step(self.model, self.twin, job.teacher, batch, threat, draws, progress, job.clean_teacher)
+        gamma = schedule.gamma_at(training, self.step, self.total)
+        with worst_weights(gamma, self._evaluate, known, self.objective) as (parts, loss):
+            self._add(parts)
+            self._require_finite("gradient", self.optimizer.backward(loss))
         self.optimizer.update(schedule.learning_rate(training, self.step, self.total), self.step)
+        self.objective.after_step(self.model)
         if self.twin:
             self.twin.refresh()
         if self.average:
             self.average.update(self.step)
+
+    def _evaluate(self, step: Step) -> Parts:
+        with self.compute.autocast():
+            parts: Parts = self.objective(step)
+        return parts
 
     def _batch(self, positions: Tensor, draws: rng.Draws) -> Batch:
         x, y, index = self.feed.take(positions)
@@ -166,7 +175,8 @@ class _Loop:
     def _moved(self, x: Tensor, index: Tensor, draws: rng.Draws) -> Tensor:
         return augment(x, index, draws, self.job.training.augment, self.job.model.spec.low)
 
-    def _add(self, parts: Parts, loss: float) -> None:
+    def _add(self, parts: Parts) -> None:
+        loss = float(parts.loss.detach().mean())
         self._require_finite("loss", loss)
         count = len(parts.loss)
         names, values = list(parts.terms), list(parts.terms.values())

@@ -24,19 +24,27 @@ class Optimizer:
         trained = [weight for module in modules for weight in module.parameters() if weight.requires_grad]
         self._decayed = sum(weight.dim() > 1 for weight in trained)
         self.weights: list[Tensor] = sorted(trained, key=lambda weight: weight.dim() <= 1)  # stable
+        self._modules = [found for module in modules if (found := _positions(self.weights, module))]
         # As the weights in memory layout: the foreach kernels are fastest where all operands agree.
         names = ("momentum",) if training.optimizer == "sgd" else ("mean", "square")
         self.moments = {name: [torch.zeros_like(weight) for weight in self.weights] for name in names}
 
     def backward(self, loss: Tensor) -> float:
-        """Fresh gradients of the scalar `loss`, scaled down to norm `clip` at most. Returns the norm before that."""
+        """Fresh gradients of the scalar `loss`, those of each module scaled down to norm `clip` at most.
+
+        Returns the norm of all before that. Each module for itself: a companion's gradient must not slow the student.
+        """
         for weight in self.weights:
             weight.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
         grads = self._grads()
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+        norms = [self._clip([grads[position] for position in module]) for module in self._modules]
+        return float(torch.linalg.vector_norm(torch.stack(norms)))
+
+    def _clip(self, grads: list[Tensor]) -> Tensor:
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
         torch._foreach_mul_(grads, (self._training.clip / (norm + 1e-6)).clamp(max=1.0))
-        return float(norm)
+        return norm
 
     @torch.no_grad()
     def update(self, rate: float, step: int) -> None:
@@ -83,3 +91,9 @@ class Optimizer:
         """The inverse of `state`."""
         for key, ours in self.state().items():
             ours.copy_(tensors[key])
+
+
+def _positions(weights: list[Tensor], module: nn.Module) -> list[int]:
+    """Where the module's parameters stand in `weights`."""
+    own = {id(weight) for weight in module.parameters()}
+    return [position for position, weight in enumerate(weights) if id(weight) in own]

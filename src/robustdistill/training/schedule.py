@@ -1,4 +1,4 @@
-"""Learning rate and eps as functions of the step alone: a resumed run needs no memory of them."""
+"""Learning rate, eps and γ of AWP as functions of the step alone: a resumed run needs no memory of them."""
 
 from __future__ import annotations
 
@@ -25,3 +25,8 @@ def threat_at(training: Training, threat: ThreatModel, step: int, total: int) ->
     leave a network at chance (the loss stays at log C); see alarms.py."""
     rise = training.eps_warmup * total
     return threat if step + 1 >= rise else threat.scaled((step + 1) / rise)
+
+
+def gamma_at(training: Training, step: int, total: int) -> float:
+    """γ of the weight perturbation (awp.py): 0 in the first `awp_warmup` of all steps."""
+    return training.awp if step >= training.awp_warmup * total else 0.0

@@ -8,9 +8,10 @@ from pathlib import Path
 from pydantic import Field
 
 from robustdistill.config import Strict
-from robustdistill.data.raw import LITTER, read_raw
+from robustdistill.data.names import copy_kept
+from robustdistill.data.raw import check_images, read_raw
 from robustdistill.data.sources.types import Source
-from robustdistill.errors import ServiceFailed
+from robustdistill.errors import of_system
 from robustdistill.inputs import shown
 
 
@@ -26,14 +27,11 @@ class ImageFolder(Source):
 
 def copy_validated(path: Path, folder: Path) -> None:
     """Copies raw data (a folder or an .npz file) into an empty folder, links as files. Raises BadInput."""
-    raw = read_raw(path)
-    for i in range(len(raw)):
-        raw.image(i)
+    check_images(read_raw(path), shown(path))
     try:
         if path.is_file():
             shutil.copyfile(path, folder / "data.npz")
         else:
-            ignore = shutil.ignore_patterns(*LITTER)
-            shutil.copytree(path, folder, dirs_exist_ok=True, copy_function=shutil.copyfile, ignore=ignore)
-    except (OSError, shutil.Error) as error:
-        raise ServiceFailed(f"the data cannot be copied: {error}", where=shown(folder)) from error
+            copy_kept(path, folder)
+    except OSError as error:
+        raise of_system(error, "copying the data", where=shown(folder.parent)) from error

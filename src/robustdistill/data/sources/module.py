@@ -12,6 +12,7 @@ from pydantic import Field
 
 from robustdistill.config import Strict
 from robustdistill.data.arrays import PAIRS, from_arrays
+from robustdistill.data.raw import check_images
 from robustdistill.data.sources.types import Source, write_arrays
 from robustdistill.errors import BadInput
 
@@ -30,8 +31,7 @@ class Module(Source):
         returned = self._call()
         arrays, classes = _parts(returned, self.config.module)
         raw = from_arrays(arrays, classes, Path(self.config.module))
-        for i in range(len(raw)):
-            raw.image(i)
+        check_images(raw, self.config.module)
         write_arrays(folder, arrays, raw.classes)
 
     def _call(self) -> Any:
