@@ -124,5 +124,5 @@ def test_the_attack_of_fgsm_rs_is_an_option_and_that_of_n_fgsm_two_numbers() -> 
     assert (built.config.step, built.config.start) == (1.0, "uniform")
     with pytest.raises(BadInput, match="unknown key 'attack'"):
         objectives.build({"name": "n_fgsm", "attack": {"name": "pgd"}})
-    with pytest.raises(BadInput, match="'noise' is 0"):
+    with pytest.raises(BadInput, match="'noise' must be greater than 0"):
         objectives.build({"name": "n_fgsm", "noise": 0.0})
