@@ -116,6 +116,15 @@ def test_the_label_and_the_swap_reach_the_objective(name: str, options: dict[str
         assert not moved[~wrong].any()
 
 
+@pytest.mark.parametrize("name", sorted(set(STUDENTS) - set(CLEAN)))
+def test_the_options_reach_the_objectives_that_see_more(name: str, make: Make) -> None:
+    plain = loss(make, name)
+    assert torch.equal(loss(make, name, when_wrong="down_weight", wrong_weight=1.0), plain)
+    doubted = loss(make, name, when_wrong="down_weight", wrong_weight=0.0)
+    assert (doubted <= plain + 1e-6).all() and (doubted < plain - 1e-3).any()
+    assert (loss(make, name, label_share=0.5) - plain).abs().mean() > 1e-3
+
+
 @pytest.mark.parametrize("name", CLEAN)
 def test_known_logits_stand_for_the_teachers(name: str, make: Make) -> None:
     """And the teacher is not asked again: that pass is what they save."""
@@ -142,4 +151,8 @@ def test_a_one_hot_target_needs_no_teacher_in_the_loss(name: str, make: Make) ->
     torch.testing.assert_close(parts.terms["kl" if name == "kd" else "kl_adv"], cross)
 
 
-CROSS_ENTROPIES = {"kd": {"ce": 1, "kl": 1}, "ard": {"kl_adv": 1}, "rslad": {"kl_adv": 5 / 6, "kl_clean": 1 / 6}}
+CROSS_ENTROPIES = {
+    "kd": {"ce": 1, "kl": 1},
+    "ard": {"kl_adv": 1},
+    **{name: {"kl_adv": 5 / 6, "kl_clean": 1 / 6} for name in ("rslad", "absld")},
+}
