@@ -264,6 +264,7 @@ def test_long_lines_of_status_wrap_within_their_column(
         "workspace": "/" + "w" * 150,
         "model": "digits",
         "data": None,
+        "running": None,
         "changed": list(catalog.STAGES),
         "last": {"outcome": "promoted", "sentence": sentence},
     }

@@ -46,9 +46,11 @@ def test_a_second_run_is_refused_with_the_first_ones_pid(workspace: Workspace) -
         pid = holder.stdout.readline().strip()
         with pytest.raises(BadInput, match=rf"locked by another run \(pid {pid}\)"), workspace.lock():
             pass
+        assert workspace.holder() == pid
     finally:
         holder.kill()  # the kernel frees the lock of a holder that could not clean up
         holder.communicate()
+    assert workspace.holder() is None
     with workspace.lock(), pytest.raises(BadInput, match="locked"), workspace.lock():
         pass
     with workspace.lock():

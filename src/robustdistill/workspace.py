@@ -103,6 +103,18 @@ class Workspace:
         """What a failed stage said last, for the process that started it."""
         return self.work / "errors" / f"{stage}.json"
 
+    def holder(self) -> str | None:
+        """The pid of the run that holds the workspace now; None if nobody does."""
+        path = self.work / "lock"
+        if not path.exists():
+            return None
+        with path.open("rb") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return stream.read(32).decode(errors="replace").strip() or "unknown"
+        return None
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Held by one run at a time; the kernel frees it when its holder dies. Raises BadInput if it is taken."""

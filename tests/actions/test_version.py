@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
+
 import numpy as np
 import pytest
 
@@ -30,6 +33,31 @@ def edited(made: Workspace) -> Workspace:
 
 def test_unchanged_data_are_no_news(made: Workspace) -> None:
     assert version.version_data(made) == ""
+
+
+def test_a_result_altered_in_the_cache_is_refused_and_can_be_made_again(made: Workspace) -> None:
+    """DVC restores what lies in its cache and calls it up to date."""
+    dvc_cli.dvc(made.root, "repro", "--single-item", "prepare")
+    version.require_unaltered_results(made)
+    labels = made.artifacts / "prepare" / "test_y.npy"
+    md5 = hashlib.md5(labels.read_bytes(), usedforsecurity=False).hexdigest()
+    cached = made.root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
+    flipped = np.load(labels)
+    flipped[0] = (flipped[0] + 1) % 10
+    cached.chmod(0o644)
+    np.save(cached.with_suffix(".npy"), flipped)
+    cached.with_suffix(".npy").replace(cached)
+    cached.chmod(0o444)  # as DVC leaves what it trusts
+    shutil.rmtree(made.artifacts / "prepare")
+    dvc_cli.dvc(made.root, "checkout", "--quiet", "prepare")
+    assert "prepare" not in dvc_cli.status(made.root)  # DVC does not notice
+    with pytest.raises(BadInput, match="the result of stage prepare was altered") as caught:
+        version.require_unaltered_results(made)
+    assert "rm -r artifacts/prepare .dvc/cache" in caught.value.fix
+    shutil.rmtree(made.artifacts / "prepare")
+    shutil.rmtree(made.root / ".dvc" / "cache")
+    dvc_cli.dvc(made.root, "repro", "--single-item", "prepare")
+    version.require_unaltered_results(made)
 
 
 def test_looking_writes_nothing_and_a_real_run_versions(edited: Workspace) -> None:

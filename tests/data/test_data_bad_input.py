@@ -259,6 +259,7 @@ NPZ: dict[str, tuple[dict[str, np.ndarray], str]] = {
     "objects": ({"images": np.array([{}] * 3, dtype=object), "labels": Y[:3]}, "values of type object"),
     "unknown array": ({"images": X, "labels": Y, "extra": Y}, "unexpected array 'extra'"),
     "no labels": ({"images": X}, "labels is missing"),
+    "a decompression bomb": ({"images": np.zeros((1, 4097, 4097), np.uint8), "labels": Y[:1]}, "4097 by 4097 pixels"),
     "half a test set": ({"images": X, "labels": Y, "test_labels": Y}, "test_images is missing"),
 }
 

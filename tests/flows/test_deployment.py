@@ -97,7 +97,10 @@ def test_a_worker_runs_what_is_deployed(
         state = api.get(f"/flow_runs/{run['id']}").json()["state"]
     assert (state["type"], state["name"]) == ("COMPLETED", "Completed"), f"{state}\n{log.read_text()}"
     worked = scenario.read(workspace, ".work", "summary.json")
-    assert (worked["outcome"], worked["sentence"]) == ("promoted", "digits version 1 is champion")
+    assert (worked["outcome"], worked["sentence"]) == (
+        "promoted",
+        "digits version 1 is champion; nothing was retrained",
+    )
     assert _alike(worked) == _alike(scenario.flow("retrain", copied(finished)))
     assert _recorded(client["MLFLOW_PORT"]) == ["FINISHED"]
     assert not (workspace / ".work" / "mlflow.db").exists()  # on the server, not in the workspace

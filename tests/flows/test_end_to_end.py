@@ -131,8 +131,11 @@ def test_files_put_there_by_hand_are_versioned_in_a_step_with_a_report(root: Pat
 
 
 def _reported(root: Path) -> tuple[str, str]:
-    """The task that reported what changed in the data, and what it said, from Prefect's own records."""
-    query = "select task_run.name, data from artifact join task_run on task_run_id = task_run.id where key = ?"
+    """The task that last reported what changed in the data, and what it said, from Prefect's own records."""
+    query = (
+        "select task_run.name, data from artifact join task_run on task_run_id = task_run.id where key = ? "
+        "order by artifact.created desc limit 1"
+    )
     with closing(sqlite3.connect(root / ".work" / "prefect" / "prefect.db")) as records:
         [(task, text)] = records.execute(query, ("data-changes",)).fetchall()
     return task, json.loads(text)

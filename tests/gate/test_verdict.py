@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from robustdistill.errors import BadInput
 from robustdistill.gate import statistics
 from robustdistill.gate.qualify import qualify
+from robustdistill.gate.rules import STUDENT_RULES
 from robustdistill.gate.scorecard import Evidence
-from robustdistill.gate.verdict import STUDENT_RULES, Rule, Verdict, verdict
+from robustdistill.gate.verdict import Rule, Verdict, verdict
 
 COSTS = {"parameters": 9_000.0, "megabytes": 0.1, "latency_ms": 0.4}
 

@@ -16,7 +16,7 @@ from robustdistill.stages import prepare
 def run(tmp_path: Path, **data: Any) -> Path:
     out = tmp_path / "out"
     out.mkdir(exist_ok=True)
-    params = SimpleNamespace(data=Data(source="digits", **data))
+    params = SimpleNamespace(data=Data(**{"source": "digits"} | data))
     tools = SimpleNamespace(journal=journal.Journal(tmp_path / "journal.jsonl", "prepare"))
     prepare.run(params, {"data": tmp_path / "data"}, out, tools)  # type: ignore[arg-type]
     return out
@@ -44,6 +44,12 @@ GOLDEN = "5eba84e41b38f2e85e11a117fb78dfc4b55fc4e9938096cfb5863ed0bf293e47"
 def test_its_behaviour_does_not_change_unnoticed(tmp_path: Path) -> None:
     materialise("digits", tmp_path / "data")
     assert Prepared.open(run(tmp_path)).manifest.data_digest == GOLDEN
+
+
+def test_an_unknown_source_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="unknown data source 'digitz'") as caught:
+        run(tmp_path, source="digitz")
+    assert "did you mean 'digits'?" in caught.value.fix
 
 
 def test_bad_data_are_a_sentence(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from robustdistill.actions.replay import replay
 from robustdistill.actions.rescored import rescored, sha256
 from robustdistill.actions.session import Session
 from robustdistill.actions.summary import Outcome, Summary
+from robustdistill.actions.version import require_unaltered_results
 from robustdistill.config import Policy
 from robustdistill.gate.verdict import Verdict, verdict
 from robustdistill.workspace import Workspace
@@ -26,6 +27,7 @@ def _policy(workspace: Workspace) -> Policy:
 def judge_candidate(current: Session, version: int) -> Verdict:
     """The gate's verdict on a registered candidate, judged today."""
     workspace = current.workspace
+    require_unaltered_results(workspace)
     export = _export(current, f"{workspace.name}-candidates", version)
     found = rescored(workspace, export, current.run, up_to_date=False)
     against = {} if _is_champion(current, export) else decide.references(current)
@@ -69,6 +71,7 @@ def roll_back(current: Session, version: int | None, *, by: str, why: str) -> Su
 def judge_champion(current: Session) -> Summary:
     """Today's verdict on today's champion, against the floors and the best version so far. Nothing is moved."""
     workspace = current.workspace
+    require_unaltered_results(workspace)
     export = _export(current, workspace.name, "champion")
     found = rescored(workspace, export, current.run, up_to_date=False)
     against = {key: value for key, value in decide.references(current).items() if key != "champion"}

@@ -14,6 +14,7 @@ from robustdistill.actions.replay import replay
 from robustdistill.actions.rescored import rescored
 from robustdistill.actions.session import Session
 from robustdistill.actions.summary import Outcome
+from robustdistill.actions.version import require_unaltered_results
 from robustdistill.errors import GateRefused, Unhealthy
 from robustdistill.gate.qualify import qualify
 from robustdistill.gate.scorecard import Evidence
@@ -127,6 +128,7 @@ def _misfit(workspace: Workspace, export: Path) -> str:
 def registered(current: Session) -> register.Registered:
     """The student as a version of NAME-candidates; an unchanged one makes no new version."""
     workspace = current.workspace
+    require_unaltered_results(workspace)
     teacher.keep(workspace)
     export, score = workspace.artifacts / "export" / "student", workspace.artifacts / "score" / "student"
     card = json.loads((score / "scorecard.json").read_text(encoding="utf-8"))

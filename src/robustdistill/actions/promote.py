@@ -80,7 +80,9 @@ def rollback(store: Store, name: str, version: int | None, *, by: str, why: str,
     aliases = store.registry.aliases(name)
     number = _way_back(store, name, aliases) if version is None else version
     if number is None:
-        raise BadInput(f"{name} has no earlier champion", where=name, fix="name a version: robustdistill rollback N")
+        raise BadInput(
+            f"{name} has no earlier champion", where=name, fix="name a version: robustdistill rollback --to N"
+        )
     if number == aliases.get(CHAMPION):
         raise BadInput(f"{name} version {number} is the champion already", where=name)
     intent.smoke_test(store, name, number)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from robustdistill.gate.rules import require_known
 from robustdistill.services import dvc_cli
 from robustdistill.workspace import Workspace
 
@@ -19,12 +20,16 @@ def last_run(workspace: Workspace) -> dict[str, Any] | None:
 
 
 def standing(workspace: Workspace) -> dict[str, Any]:
-    """Model, data digest, stages that would run, and what the last run came to."""
+    """Model, data digest, stages that would run, and what the last run came to. running: the pid of a run that holds
+    the workspace, or None; DVC cannot tell what would run as long as it does."""
+    require_known(workspace.policy())
+    busy = workspace.holder()
     return {
         "workspace": str(workspace.root),
         "model": workspace.name,
         "data": dvc_cli.digest(workspace.root),
-        "changed": dvc_cli.changed(workspace.root),
+        "running": busy,
+        "changed": [] if busy else dvc_cli.changed(workspace.root),
         "last": last_run(workspace),
     }
 

@@ -57,6 +57,22 @@ def _require_unaltered(workspace: Workspace, known: str) -> None:
         )
 
 
+def require_unaltered_results(workspace: Workspace) -> None:
+    """Raises BadInput if a result is not what its stage wrote, as dvc.lock records it.
+
+    DVC trusts its cache: what it restores from there after somebody altered it looks up to date to it.
+    """
+    for path, (stage, known) in dvc_cli.recorded(workspace.root).items():
+        folder = workspace.root / path
+        found = data.tree_digest(folder) if folder.is_dir() else None
+        if found is not None and found != known:
+            raise BadInput(
+                f"the result of stage {stage} was altered: its digest is {found}, dvc.lock says {known}",
+                where=str(folder),
+                fix=f"rm -r {path} .dvc/cache, then run the flow: it makes the result again",
+            )
+
+
 def commit(workspace: Workspace, run: str) -> None:
     """Commits what names data, params and results in the workspace's own repository, and pushes to its DVC remote."""
     paths = [name for name in TRACKED if (workspace.root / name).exists()]

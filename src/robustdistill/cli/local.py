@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -106,10 +108,16 @@ def status(settings: Settings) -> None:
         ("workspace", found["workspace"]),
         ("model", found["model"]),
         ("data", found["data"] or "none yet: robustdistill data add PATH"),
-        ("would run", ", ".join(found["changed"]) or "nothing: all stages are up to date"),
+        ("would run", _would_run(found)),
         ("last run", f"{last['outcome']}: {last['sentence']}" if last else "none yet"),
     ]
     settings.answer(found, labelled(rows))
+
+
+def _would_run(found: Mapping[str, Any]) -> str:
+    if found["running"]:
+        return f"not known while a run holds the workspace (pid {found['running']})"
+    return ", ".join(found["changed"]) or "nothing: all stages are up to date"
 
 
 @root.group()

@@ -15,6 +15,7 @@ from robustdistill.data.faults import Faults
 from robustdistill.data.raw import Raw, check_classes
 from robustdistill.errors import BadInput
 from robustdistill.inputs import from_unit, shown
+from robustdistill.inputs.pixels import MAX_PIXELS
 
 MAX_ARRAY_BYTES = 16 * 2**30  # of one array in an .npz: a zip can claim anything
 MAX_CLASSES = 100_000
@@ -226,6 +227,10 @@ def _check_header(stream: IO[bytes], size: int, where: str) -> None:
     shape, _, dtype = read(stream)
     if dtype.hasobject or dtype.kind not in "biuf":
         raise BadInput(f"the array holds values of type {dtype}", where=where, fix="store plain numbers")
+    if len(shape) >= 3 and shape[1] * shape[2] > MAX_PIXELS:  # [N, H, W(, C)] or [N, C, H, W]
+        raise BadInput(
+            f"the array claims images of {shape[1]} by {shape[2]} pixels", where=where, fix="use smaller images"
+        )
     count = 1
     for length in shape:
         count *= length

@@ -17,16 +17,12 @@ from typing import Any, Literal
 from robustdistill.config import Floors, Margins, Policy, dump
 from robustdistill.errors import unknown
 from robustdistill.gate import statistics
+from robustdistill.gate.rules import COSTS, REFERENCES, require_known
 from robustdistill.gate.scorecard import Evidence, Pair, align
 
 Status = Literal["pass", "fail", "waived", "not_applicable"]
 Decision = Literal["pass", "fail", "unhealthy", "challenger"]
 Answer = Literal["yes", "no", "undecided"]
-REFERENCES = ("champion", "best")
-COSTS = {"parameters": "parameters", "megabytes": "MB of exported file", "latency_ms": "ms for one example"}
-FLOORS = ("clean", "robust", "worst_class")
-STUDENT_RULES = ("health", *FLOORS, *COSTS, *(f"{r}_{m}" for r in REFERENCES for m in ("clean", "robust")), "gain")
-TEACHER_RULES = ("health", *(f"teacher_{floor}" for floor in FLOORS))
 
 
 @dataclass(frozen=True)
@@ -272,11 +268,7 @@ def _gain_rule(policy: Policy, gain: Gain) -> Rule:
 
 
 def _waive(policy: Policy, rules: Sequence[Rule]) -> list[Rule]:
-    choices = {*STUDENT_RULES, *TEACHER_RULES} - {"health"}  # what cannot be trusted cannot be waived either
-    for waiver in policy.waivers:
-        if waiver.rule not in choices:
-            raise unknown("rule in a waiver", waiver.rule, choices, where="policy.yaml: waivers")
-    waivers = {waiver.rule: waiver for waiver in policy.waivers}
+    waivers = {waiver.rule: waiver for waiver in require_known(policy).waivers}
     return [
         replace(rule, status="waived", by=waivers[rule.rule].by, why=waivers[rule.rule].why)
         if rule.status == "fail" and rule.rule in waivers

@@ -96,6 +96,19 @@ def digest(root: Path) -> str | None:
         raise errors.BadInput("not a file that `dvc add data` wrote", where=str(root / "data.dvc")) from error
 
 
+def recorded(root: Path) -> dict[str, tuple[str, str]]:
+    """What dvc.lock says of the results: folder -> (stage, digest). Read without DVC; empty where there is no lock."""
+    path = root / "dvc.lock"
+    try:
+        stages = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]
+        return {out["path"]: (name, str(out["md5"])) for name, each in stages.items() for out in each.get("outs", [])}
+    except FileNotFoundError:
+        return {}
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        fix = "remove it; `dvc repro` writes it anew"
+        raise errors.BadInput("not a file that DVC wrote", where=str(path), fix=fix) from error
+
+
 def status(root: Path) -> dict[str, list[Any]]:
     """What differs from dvc.lock, by stage: `dvc status --json`. Empty where nothing does."""
     text = dvc(root, "status", "--json")

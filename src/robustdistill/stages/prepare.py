@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from robustdistill.config import Params
 from robustdistill.data import prepare
+from robustdistill.data.sources import SOURCES
+from robustdistill.errors import unknown
 
 if TYPE_CHECKING:
     from robustdistill.stages.tools import Tools
@@ -19,4 +21,6 @@ def run(params: Params, reads: Mapping[str, Path], out: Path, tools: Tools) -> N
     def progress(done: int, total: int) -> None:
         tools.journal.progress(done, total, "images")
 
+    if params.data.source not in SOURCES:
+        raise unknown("data source", params.data.source, SOURCES, where="params.yaml: data.source")
     prepare(reads["data"], out, params.data, progress=progress)
