@@ -128,13 +128,22 @@ def commit(current: Session) -> None:
     version.commit(current.workspace, current.run)
 
 
+def committed_report(current: Session, verdict: Mapping[str, Any] | None) -> Path:
+    """The commit first, since the report names it; the report also where that fails: then it is wanted most."""
+    try:
+        commit(current)
+    finally:
+        path = write_report(current, verdict)
+    return path
+
+
 def _refused(current: Session, error: GateRefused) -> Summary:
-    path = write_report(current, None)
-    commit(current)
+    path = committed_report(current, None)
     return report.summarise(current, "refused", error.cause, None, [], path)
 
 
 def _chain(current: Session, progress: ProgressArtifacts, data_digest: str | None, dry_run: bool) -> Summary:
+    decide.require_sound_policy(current.workspace)
     todo = version_data(current, data_digest, dry_run)
     if dry_run:
         names = ", ".join(todo) or "nothing"
@@ -153,8 +162,7 @@ def _chain(current: Session, progress: ProgressArtifacts, data_digest: str | Non
     candidate = register(current)
     result = gate(current)
     decision = promote(current, candidate, result)
-    path = write_report(current, decision.verdict)
-    commit(current)
+    path = committed_report(current, decision.verdict)
     return report.summarise(current, decision.outcome, decision.sentence, decision.verdict, decision.registry, path)
 
 

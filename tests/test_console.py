@@ -79,6 +79,13 @@ def test_a_result_is_shown_whole(out: Console) -> None:
         assert words in text
 
 
+def test_a_narrow_terminal_keeps_the_names_of_the_models() -> None:
+    narrow, figure = Console(file=io.StringIO(), width=60, highlight=False), _summary().models[0].clean
+    attacks = dict.fromkeys(("fgsm", "pgd-20", "transfer", "autoattack"), figure)
+    narrow.print(console.models_table([ModelRow("student", 10_168, figure, figure, attacks)]))
+    assert "student" in _text(narrow)
+
+
 def test_a_summary_survives_json() -> None:
     assert Summary.from_json(_summary().to_json()) == _summary()
     assert _summary().exit_code == 1

@@ -139,9 +139,8 @@ def _percent(figure: Mapping[str, Any] | None) -> str:
 def models_table(models: list[ModelRow]) -> Table:
     """The models side by side: parameters, clean and every attack, each with its interval."""
     attacks = list(dict.fromkeys(name for model in models for name in model.attacks))
-    table = Table(
-        "model", title="accuracy in % (95 % interval)", title_style="dim", title_justify="left", padding=(0, 0)
-    )
+    table = Table(title="accuracy in % (95 % interval)", title_style="dim", title_justify="left", padding=(0, 0))
+    table.add_column("model", no_wrap=True, min_width=max((len(model.name) for model in models), default=0))
     for heading in ("parameters", "clean", *attacks, "worst case"):
         table.add_column(heading, justify="right", no_wrap=True)
     for model in models:

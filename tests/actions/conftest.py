@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 from judge_any import images, write_module
-from onnx import TensorProto, helper, numpy_helper
+from linear_model import SHAPE, linear
 from safetensors.numpy import save_file
 
 from robustdistill.actions.package import HASHED
@@ -22,7 +22,7 @@ from robustdistill.cli import main
 from robustdistill.judge import autoattack
 from robustdistill.services.mlflow_store import Store
 
-SHAPE, CLASSES = (1, 2, 3), ["cat", "dog", "eel"]
+CLASSES = ["cat", "dog", "eel"]
 
 
 @pytest.fixture(scope="session")
@@ -45,25 +45,6 @@ def work(tmp_path: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 @pytest.fixture
 def store(work: Path) -> Store:
     return Store.open(None, work)
-
-
-def linear(scale: float) -> onnx.ModelProto:
-    """logits = scale * W x + b on flattened inputs [B, 1, 2, 3]."""
-    weight = scale * np.arange(18, dtype=np.float32).reshape(6, 3) / 18
-    graph = helper.make_graph(
-        [
-            helper.make_node("Flatten", ["x"], ["flat"], axis=1),
-            helper.make_node("Gemm", ["flat", "weight", "bias"], ["logits"]),
-        ],
-        "linear",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", *SHAPE])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3])],
-        [
-            numpy_helper.from_array(weight, "weight"),
-            numpy_helper.from_array(np.array([0.1, 0.2, 0.3], np.float32), "bias"),
-        ],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 
 @pytest.fixture

@@ -64,6 +64,7 @@ def test_the_page_says_what_was_found_and_needs_nothing_else(judge: Judge, here:
     judge("own:load", "--quick", "--out", "found")
     page = (here / "found" / "report.html").read_text()
     assert f"{100 * robust():.1f} % robust accuracy under linf-0.1" in page
+    assert "no check failed, 1 warned" in page and "all checks hold" not in page  # the last word was left out
     assert page.count("<article>") == 6 + 2 and "data:image/png;base64," in page
     assert "http" not in page.replace("http-equiv", "") and "<script" not in page
 

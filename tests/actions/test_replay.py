@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from linear_model import SHAPE, linear
 
-from conftest import SHAPE, linear
 from robustdistill.actions import package
 from robustdistill.actions.replay import Replay, replay
 from robustdistill.errors import BadInput, ServiceFailed

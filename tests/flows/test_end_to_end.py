@@ -49,6 +49,8 @@ def test_the_first_run_promotes(root: Path) -> None:
     report = Path(dict(result["pointers"])["report"])
     assert "<html" in report.read_text() and 'src="http' not in report.read_text()
     assert scenario.call("git", "status", "--porcelain", cwd=root).stdout == ""
+    commit = scenario.call("git", "rev-parse", "HEAD", cwd=root).stdout[:12]
+    assert f"git checkout {commit} " in report.read_text()  # the commit that holds this run's dvc.lock
 
 
 def test_dvc_has_nothing_to_do_after_it(root: Path) -> None:
@@ -223,11 +225,17 @@ def test_a_candidate_is_promoted_by_hand(root: Path) -> None:
 
 
 def test_a_rollback_moves_the_champion_back(root: Path) -> None:
+    """Also where the policy is one that no training would begin with."""
+    policy = root / "policy.yaml"
+    kept = policy.read_text()
+    scenario.edit(policy, {"waivers": [{"rule": "luck", "by": "me", "why": "none"}]})
+    assert "unknown rule in a waiver 'luck'" in scenario.flow("retrain", root, expect=2)["error"]["cause"]
     before = {row["version"] for row in scenario.robustdistill(root, "versions") if "champion" in row["aliases"]}
     result = scenario.flow("promote", root, "--rollback", "--by", "a test", "--why", "to see it move")
     after = {row["version"] for row in scenario.robustdistill(root, "versions") if "champion" in row["aliases"]}
     assert before != after and len(after) == 1
     assert "champion" in result["registry"][0]
+    policy.write_text(kept)
 
 
 def test_the_champion_is_judged_again(root: Path) -> None:

@@ -145,7 +145,10 @@ def _card(
         "clean": _figure(clean),
         "robust": _figure(robust),
         "per_class": rows,
-        "attacks": [{"name": attack, **_figure(flags)} for attack, flags in outcomes.items()],
+        "attacks": [
+            {"name": attack, "note": "stands in for it" if attack == "autoattack" else "", **_figure(flags)}
+            for attack, flags in outcomes.items()
+        ],
         "curve": [],
         "health": [quiet, loud] if name == "control" else [quiet],
     }

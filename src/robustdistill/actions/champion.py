@@ -98,5 +98,7 @@ def rivals(store: Store, name: str, count: int) -> list[int]:
     )
     same = [version for version in scored if version.tags.get(THREAT) == threat]
     ranked = sorted(same, key=lambda version: (float(version.tags[ROBUST]), version.number), reverse=True)
-    distinct = {version.tags[SHA]: version.number for version in reversed(ranked)}
-    return [version.number for version in ranked if distinct[version.tags[SHA]] == version.number][:count]
+    distinct: dict[str, int] = {}
+    for version in ranked:
+        distinct.setdefault(version.tags[SHA], version.number)
+    return [*distinct.values()][:count]

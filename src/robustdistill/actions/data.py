@@ -107,13 +107,14 @@ def tree_digest(folder: Path) -> str:
     if not folder.is_dir():
         raise BadInput("there is no such folder", where=shown(folder), fix="restore the data: dvc checkout data.dvc")
     files = (Path(base) / name for base, _, names in os.walk(folder) for name in names)
-    listing = [{"md5": _md5(path), "relpath": path.relative_to(folder).as_posix()} for path in files]
+    listing = [{"md5": md5(path), "relpath": path.relative_to(folder).as_posix()} for path in files]
     listing.sort(key=lambda entry: entry["relpath"])
     text = json.dumps(listing, sort_keys=True).encode()
     return hashlib.md5(text, usedforsecurity=False).hexdigest() + ".dir"
 
 
-def _md5(path: Path) -> str:
+def md5(path: Path) -> str:
+    """Of a file. Raises BadInput if it cannot be read."""
     digest = hashlib.md5(usedforsecurity=False)
     try:
         with path.open("rb") as stream:

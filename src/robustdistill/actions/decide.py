@@ -17,6 +17,7 @@ from robustdistill.actions.summary import Outcome
 from robustdistill.actions.version import require_unaltered_results
 from robustdistill.errors import GateRefused, Unhealthy
 from robustdistill.gate.qualify import qualify
+from robustdistill.gate.rules import require_known
 from robustdistill.gate.scorecard import Evidence
 from robustdistill.gate.verdict import Verdict, verdict
 from robustdistill.journal import Journal
@@ -45,6 +46,11 @@ def reconciled(current: Session) -> list[str]:
     for sentence in done:
         Journal(workspace.journal, "reconcile").write("note", message=sentence)
     return done
+
+
+def require_sound_policy(workspace: Workspace) -> None:
+    """Before hours of training. Raises BadInput. Not for a rollback, which has to work when all else does not."""
+    require_known(workspace.policy())
 
 
 def evidence(workspace: Workspace, model: str) -> Evidence:

@@ -44,7 +44,7 @@ def replay(version: Path, adversaries: Path, judged: Evidence) -> Replay:
             f"the registered version gets {lost} of {len(positions)} stored adversarial examples wrong that the judged "
             "file got right: it is not what was judged",
             where=str(version),
-            fix="register the student again: run the flow",
+            fix="judge it again here: dvc repro --force --single-item score@student, then run the flow",
         )
     return Replay(len(positions), int(right.sum()), lost)
 

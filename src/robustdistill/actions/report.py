@@ -30,7 +30,8 @@ def write(workspace: Workspace, run: str, verdict: Mapping[str, Any] | None) -> 
         "flow run": run,
         "data": dvc_cli.digest(workspace.root) or "not versioned",
         "workspace commit": git_cli.head(workspace.root) or "none",
-        "reproduce": f"git checkout {(git_cli.head(workspace.root) or '')[:12]} && dvc pull && dvc repro",
+        "reproduce": "# in the workspace; a clone of it first needs a DVC remote that it can reach\n"
+        f"git checkout {(git_cli.head(workspace.root) or '')[:12]} && dvc pull && dvc repro",
     }
     html = render(workspace.artifacts, title=workspace.name, verdict=verdict, facts=facts)
     path = workspace.reports / f"{run}.html"

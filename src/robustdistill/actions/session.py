@@ -15,7 +15,6 @@ from robustdistill.actions.follow import Follower, Listener
 from robustdistill.actions.record import Recorder
 from robustdistill.actions.summary import StageRow, Summary
 from robustdistill.config import dump
-from robustdistill.gate.rules import require_known
 from robustdistill.services import dvc_cli, git_cli
 from robustdistill.services.mlflow_store import Store
 from robustdistill.stages.catalog import STAGES
@@ -125,7 +124,6 @@ def session(
     Reports of changed data that the run shows are kept for another one unless it finished.
     Raises BadInput if another run holds the workspace.
     """
-    require_known(workspace.policy())  # now, not after hours of training
     with workspace.lock(), dvc_cli.stopping_children():
         recorder = Recorder(
             workspace.root,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from collections.abc import Container
+from pathlib import Path
 
 from robustdistill.actions import data, data_news
 from robustdistill.data import materialise
@@ -72,8 +75,23 @@ def require_unaltered_results(workspace: Workspace, stages: Container[str] = STA
                 f"the result of stage {stage} was altered, or a run of it cut short: its digest is {found}, dvc.lock "
                 f"says {known}",
                 where=str(folder),
-                fix=f"rm -r {path} .dvc/cache, then run the flow: it makes the result again",
+                fix=f"rm -r {' '.join([path, *_copies(workspace, folder, known)])}, then run the flow",
             )
+
+
+def _copies(workspace: Workspace, folder: Path, known: str) -> list[str]:
+    """The copies in DVC's cache that a result was restored from and that are not what their names say."""
+    cache = Path(dvc_cli.dvc(workspace.root, "cache", "dir").strip()) / "files" / "md5"
+    try:
+        listed = json.loads((cache / known[:2] / known[2:]).read_text(encoding="utf-8"))
+        copies = [cache / entry["md5"][:2] / entry["md5"][2:] for entry in listed]
+    except (OSError, ValueError, KeyError, TypeError):  # the list itself was altered
+        copies = [cache / known[:2] / known[2:]]
+    return [os.path.relpath(copy, workspace.root) for copy in copies if copy.is_file() and not _holds(copy)]
+
+
+def _holds(copy: Path) -> bool:
+    return data.md5(copy) == (copy.parent.name + copy.name).removesuffix(".dir")
 
 
 def commit(workspace: Workspace, run: str) -> None:

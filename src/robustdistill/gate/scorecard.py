@@ -27,7 +27,7 @@ Ints = NDArray[np.int64]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,80}")
 _VECTORS = ("ids", "labels", "predictions")
 _PROTOCOL = ("chunk", "split")  # what must agree, besides threat and attacks, before two samples are compared
-_FIX = "judge the model again: dvc repro score, or rescore the version"
+_FIX = "judge the model again: dvc repro --force --single-item score@MODEL, or rescore the version"
 
 
 class Health(NamedTuple):

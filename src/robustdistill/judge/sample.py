@@ -15,7 +15,7 @@ from robustdistill.data.prepared import Split
 from robustdistill.errors import BadInput
 from robustdistill.rng import Draws
 
-_NOTHING = np.empty(0, dtype=np.int64)
+NOTHING = np.empty(0, dtype=np.int64)  # no example
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Sample:
         return hashlib.sha256(self.ids.astype("<i8").tobytes()).hexdigest()
 
 
-def draw(split: Split, n: int, seed: int, device: str = "cpu", trained_on: NDArray[np.int64] = _NOTHING) -> Sample:
+def draw(split: Split, n: int, seed: int, device: str = "cpu", trained_on: NDArray[np.int64] = NOTHING) -> Sample:
     """The n examples of `split` (all, if fewer) with the smallest draws; each draw depends on one content id only.
 
     trained_on: ids that are left out: an older model may have been trained on what is in the test set today. Raises

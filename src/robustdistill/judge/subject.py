@@ -22,11 +22,11 @@ from robustdistill.attacks.goals import is_wrong
 from robustdistill.engine.devices import Compute
 from robustdistill.errors import BadInput
 from robustdistill.judge import foreign
+from robustdistill.judge.sample import NOTHING
 from robustdistill.judge.served import Served, session
 from robustdistill.models import parameters, weights
 from robustdistill.models.classifier import Classifier
 
-NOTHING = np.empty(0, dtype=np.int64)
 BATCH = 256  # examples in one forward pass outside attacks
 # What export.json names by hash. trained_on: content ids of the examples that the model was trained or selected on.
 FILES = {"onnx": "model.onnx", "safetensors": "model.safetensors", "trained_on": "trained_on.npy"}

@@ -48,11 +48,12 @@ class DGAD(Objective):
         x_adv = self.adversary(step)
         at_x, at_x_adv = teacher.logits(step.batch.x), teacher.logits(x_adv)
         clean, adversarial = step.student(step.batch.x), step.student(x_adv)
-        kl_clean = self.trust(at_x, y) * kl(self.shaped(corrected(at_x, y), y), clean)
-        kl_adv = self.trust(at_x_adv, y) * kl(self.shaped(corrected(at_x_adv, y), y), adversarial)
+        kl_clean = kl(self.shaped(corrected(at_x, y), y), clean)
+        kl_adv = kl(self.shaped(corrected(at_x_adv, y), y), adversarial)
         wrong = at_x.argmax(dim=1) != y
         mse = (_probabilities(adversarial) - _probabilities(clean)).square().mean(dim=1)
-        loss = torch.where(wrong, kl_clean, kl_adv) + self.config.consistency * mse
+        taught = torch.where(wrong, self.trust(at_x, y) * kl_clean, self.trust(at_x_adv, y) * kl_adv)
+        loss = taught + self.config.consistency * mse
         terms = {"kl_adv": kl_adv.detach(), "kl_clean": kl_clean.detach(), "mse": mse.detach(), "wrong": wrong.float()}
         return Parts(loss, terms, adversarial.detach(), x_adv)
 

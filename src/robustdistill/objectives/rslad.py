@@ -24,7 +24,7 @@ class RSLAD(Objective):
     source = "Zi et al. 2021"
     formula = "w·(a·KL(T(x)‖S(x')) + (1−a)·KL(T(x)‖S(x))) + c·CE(S(x'), y); x' maximises KL(T(x)‖S(x'))"
     cost = "student K+2 forward and backward (K+1 if a = 1); teacher 1 forward"
-    when = "the default: robust soft labels at the cost of one teacher pass"
+    when = "robust soft labels at the cost of one teacher pass; what `fashion_mnist` uses"
 
     class Config(Distilled, Adversarial):
         adversarial_share: float = Field(default=5 / 6, ge=0, le=1, description="a: share of the KL under attack")

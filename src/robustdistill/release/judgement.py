@@ -17,7 +17,6 @@ from robustdistill.threat import ThreatModel
 
 Flags = NDArray[np.bool_]
 NAME = "model"
-HOLDS = "no health check of the evaluation failed"
 BROKEN, HELD = 6, 2  # pictures of examples that an attack broke, and of some that held
 
 
@@ -71,12 +70,13 @@ def _hero(card: Mapping[str, Any], threat: ThreatModel, *, healthy: bool) -> dic
     """Headline, tone and the sentences that matter most."""
     robust, clean = pct(card["robust"]["accuracy"]), pct(card["clean"]["accuracy"])
     if healthy:
-        headline = f"{robust} robust accuracy under {threat.label()}"
+        warnings = sum(not item["ok"] for item in card["health"])
+        found = f"no check failed, {warnings} warned" if warnings else "all checks hold"
         return {
             "tone": "good",
             "icon": "✓",
-            "headline": headline,
-            "lines": [f"{clean} without an attack; all checks hold"],
+            "headline": f"{robust} robust accuracy under {threat.label()}",
+            "lines": [f"{clean} without an attack; {found}"],
         }
     failed = [item["sentence"] for item in card["health"] if not item["ok"] and item["level"] == "error"]
     headline = f"This evaluation cannot be trusted: {robust} is no robust accuracy"
