@@ -201,6 +201,25 @@ def test_a_teacher_from_elsewhere_is_taken_as_it_is(stage: Stage, reads: dict[st
     assert summary(stage(student, params, "student"))["epochs"] == 2
 
 
+def test_the_mean_of_several_teachers_is_distilled_and_exported_like_one(stage: Stage, reads: dict[str, Path]) -> None:
+    from robustdistill.models.ensemble import average
+    from robustdistill.stages import export
+
+    spec = ModelSpec(NANO, (1, 8, 8), 2, 0.0, 1.0, (0.4,), (0.25,))
+    mean = average([(models.build(spec, seed, "member"), f"{seed:064x}") for seed in range(3)])
+    folder = reads["pin"].parent / "imports" / "new"
+    folder.mkdir(parents=True)
+    sha256 = weights.save(mean, folder)
+    folder.rename(folder.with_name(sha256))
+    reads["pin"].write_text(json.dumps({"sha256": sha256, "role": "teacher", "origin": "mean of three"}))
+    params = make_params(teacher={"source": "file"})
+    found = summary(stage(teacher, params, "teacher"))
+    assert found["sha256"] == sha256 and len(found["model"]["members"]) == 3
+    stage(student, params, "student")
+    reads["model"] = reads["teacher"]
+    assert (stage(export, params, "export") / "model.onnx").is_file()
+
+
 def test_the_folder_of_imports_may_be_named(stage: Stage, reads: dict[str, Path]) -> None:
     sha256 = pin(reads, "teacher")
     (reads["pin"].parent / "imports").rename(reads["pin"].parent / "elsewhere")
