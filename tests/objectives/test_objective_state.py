@@ -72,6 +72,15 @@ def test_a_class_that_was_not_seen_keeps_its_temperature_and_equal_losses_move_n
     assert objective.temperatures[0].tolist() == pytest.approx([1.1, 0.9, 1.0])
 
 
+def test_the_two_passes_are_measured_apart(make: Make) -> None:
+    """The class that stands out most moves by h in each, however much smaller the losses of x are."""
+    objective, step = make({"name": "absld"})
+    objective.losses = torch.tensor([[8.0, 4.0, 4.0, 0.0], [0.0, 0.1, 0.1, 0.2]])
+    objective.counts, objective.epoch = torch.ones(4), torch.tensor(0)
+    advance(objective, step, 1)
+    assert torch.allclose(objective.temperatures, torch.tensor([[0.9, 1.0, 1.0, 1.1], [1.1, 1.0, 1.0, 0.9]]))
+
+
 def test_each_target_has_its_own_temperature_and_the_teachers_logits_are_left_alone(make: Make) -> None:
     """Published code divides one tensor in place by both, so each target gets their product."""
     objective, step = make({"name": "absld"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from robustdistill.actions import champion, decide, promote
+from robustdistill.actions import chain, champion, decide, promote
 from robustdistill.actions.replay import replay
 from robustdistill.actions.rescored import rescored, sha256
 from robustdistill.actions.session import Session
@@ -27,7 +27,7 @@ def _policy(workspace: Workspace) -> Policy:
 def judge_candidate(current: Session, version: int) -> Verdict:
     """The gate's verdict on a registered candidate, judged today."""
     workspace = current.workspace
-    require_unaltered_results(workspace)
+    require_unaltered_results(workspace, chain.JUDGED_ON)
     export = _export(current, f"{workspace.name}-candidates", version)
     found = rescored(workspace, export, current.run, up_to_date=False)
     against = {} if _is_champion(current, export) else decide.references(current)
@@ -71,7 +71,7 @@ def roll_back(current: Session, version: int | None, *, by: str, why: str) -> Su
 def judge_champion(current: Session) -> Summary:
     """Today's verdict on today's champion, against the floors and the best version so far. Nothing is moved."""
     workspace = current.workspace
-    require_unaltered_results(workspace)
+    require_unaltered_results(workspace, chain.JUDGED_ON)
     export = _export(current, workspace.name, "champion")
     found = rescored(workspace, export, current.run, up_to_date=False)
     against = {key: value for key, value in decide.references(current).items() if key != "champion"}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Container
 
 from robustdistill.actions import data, data_news
 from robustdistill.data import materialise
 from robustdistill.data.names import all_kept
 from robustdistill.errors import BadInput
 from robustdistill.services import dvc_cli, git_cli
+from robustdistill.stages.catalog import STAGES
 from robustdistill.workspace import Workspace
 
 TRACKED = ("params.yaml", "policy.yaml", "dvc.yaml", "dvc.lock", "data.dvc", "teacher.pin.json", ".gitignore")
@@ -57,17 +59,18 @@ def _require_unaltered(workspace: Workspace, known: str) -> None:
         )
 
 
-def require_unaltered_results(workspace: Workspace) -> None:
-    """Raises BadInput if a result is not what its stage wrote, as dvc.lock records it.
+def require_unaltered_results(workspace: Workspace, stages: Container[str] = STAGES) -> None:
+    """Raises BadInput if the result of one of `stages` is not what the stage wrote, as dvc.lock records it.
 
     DVC trusts its cache: what it restores from there after somebody altered it looks up to date to it.
     """
     for path, (stage, known) in dvc_cli.recorded(workspace.root).items():
         folder = workspace.root / path
-        found = data.tree_digest(folder) if folder.is_dir() else None
+        found = data.tree_digest(folder) if stage in stages and folder.is_dir() else None
         if found is not None and found != known:
             raise BadInput(
-                f"the result of stage {stage} was altered: its digest is {found}, dvc.lock says {known}",
+                f"the result of stage {stage} was altered, or a run of it cut short: its digest is {found}, dvc.lock "
+                f"says {known}",
                 where=str(folder),
                 fix=f"rm -r {path} .dvc/cache, then run the flow: it makes the result again",
             )
