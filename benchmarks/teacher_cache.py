@@ -90,7 +90,7 @@ def job(data: Noise, teacher: Teacher, spec: ModelSpec, epochs: int, *, cache: s
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="trainings of each side")
-    parser.add_argument("--epochs", type=int, default=4, help="of each training; all but the last count")
+    parser.add_argument("--epochs", type=int, default=4, help="of each training; the first and the last do not count")
     parser.add_argument("--steps", type=int, default=20, help="training steps in an epoch")
     parser.add_argument("--attack-steps", type=int, default=4, help="of the inner attack")
     parser.add_argument("--flip", action="store_true", help="mirror the images, two answers an example")

@@ -85,6 +85,12 @@ class Training(Strict):
     awp_warmup: float = Field(default=0.0, ge=0, le=1, description="share of all steps before awp begins")
     clip: float = Field(default=5.0, gt=0, description="largest gradient norm")
     augment: list[Literal["shift", "flip"]] = Field(default=[], description="shift by up to 1/14 of the edge; mirror")
+    held_back: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="share of the labels withheld; a teacher gives its own, else they are left out",
+    )
     select_every: int = Field(default=1, ge=1, description="epochs between robust evaluations on validation data")
     select_examples: int = Field(default=512, ge=1, description="validation examples in each of them")
 

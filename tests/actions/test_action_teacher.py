@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from robustdistill import recipes
@@ -95,4 +98,67 @@ def test_what_cannot_be_loaded_changes_nothing(workspace: Workspace, own: Path, 
     with pytest.raises(BadInput, match="names no version"):
         teacher.use_registry(workspace, "digits")
     assert (workspace.root / "params.yaml").read_text() == before
+    assert not workspace.pin.exists() and not workspace.imports.exists()
+
+
+@pytest.fixture
+def seeds(tmp_path: Path) -> list[Path]:
+    """The same teacher trained from three seeds."""
+    for seed in range(3):
+        weights.save(build(SPEC, seed, "teacher"), tmp_path, f"seed{seed}")
+    return [tmp_path / f"seed{seed}.safetensors" for seed in range(3)]
+
+
+def test_several_teachers_are_pinned_as_their_mean(workspace: Workspace, seeds: list[Path]) -> None:
+    digest = teacher.use_mean(workspace, "file", [str(path) for path in seeds])
+    kept = workspace.imports / digest
+    model = weights.load(kept)
+    x = torch.from_numpy(np.linspace(0, 1, 2 * 64, dtype=np.float32).reshape(2, 1, 8, 8))
+    with torch.no_grad():
+        p = torch.stack([weights.load(path.parent, path.stem)(x).softmax(1) for path in seeds]).mean(0)
+        torch.testing.assert_close(model(x).softmax(1), p)
+    assert [member["sha256"] for member in model.spec.model["members"]] == [weights.digest(path) for path in seeds]
+    assert json.loads(workspace.pin.read_text()) == {
+        "sha256": digest,
+        "role": "teacher",
+        "origin": "mean of seed0.safetensors, seed1.safetensors, seed2.safetensors",
+    }
+    assert workspace.params().teacher.source == "file"
+    assert list(workspace.imports.iterdir()) == [kept]
+    assert teacher.use_mean(workspace, "file", [str(path) for path in seeds]) == digest
+
+
+def test_versions_are_averaged_too(workspace: Workspace, seeds: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    from robustdistill.actions import serving
+
+    def registered(_: Workspace, name: str, version: int | str) -> Path:
+        folder = seeds[0].parent / f"{name}-{version}"
+        folder.mkdir()
+        weights.save(weights.load(seeds[0].parent, f"seed{version}"), folder)
+        return folder
+
+    monkeypatch.setattr(serving, "registered_folder", registered)
+    digest = teacher.use_mean(workspace, "registry", ["digits/1", "digits/2"])
+    members = weights.load(workspace.imports / digest).spec.model["members"]
+    assert [member["sha256"] for member in members] == [weights.digest(path) for path in seeds[1:]]
+    assert json.loads(workspace.pin.read_text())["origin"] == "mean of digits/1, digits/2"
+    assert workspace.params().teacher.source == "registry"
+
+
+def test_the_command_takes_several(workspace: Workspace, seeds: list[Path]) -> None:
+    from click.testing import CliRunner
+
+    from robustdistill.cli.root import root
+
+    use = ["--workspace", str(workspace.root), "--json", "teacher", "use", "file"]
+    done = CliRunner().invoke(root, [*use, *map(str, seeds[:2])], catch_exceptions=False)
+    assert done.exit_code == 0
+    digest = json.loads(done.stdout)["sha256"]
+    assert len(weights.load(workspace.imports / digest).spec.model["members"]) == 2
+
+
+def test_teachers_of_other_data_are_not_averaged(workspace: Workspace, own: Path, tmp_path: Path) -> None:
+    weights.save(build(replace(SPEC, classes=3), 0, "teacher"), tmp_path, "other")
+    with pytest.raises(BadInput, match="classes 10 and 3"):
+        teacher.use_mean(workspace, "file", [str(own), str(tmp_path / "other.safetensors")])
     assert not workspace.pin.exists() and not workspace.imports.exists()

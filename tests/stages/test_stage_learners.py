@@ -201,6 +201,25 @@ def test_a_teacher_from_elsewhere_is_taken_as_it_is(stage: Stage, reads: dict[st
     assert summary(stage(student, params, "student"))["epochs"] == 2
 
 
+def test_the_mean_of_several_teachers_is_distilled_and_exported_like_one(stage: Stage, reads: dict[str, Path]) -> None:
+    from robustdistill.models.ensemble import average
+    from robustdistill.stages import export
+
+    spec = ModelSpec(NANO, (1, 8, 8), 2, 0.0, 1.0, (0.4,), (0.25,))
+    mean = average([(models.build(spec, seed, "member"), f"{seed:064x}") for seed in range(3)])
+    folder = reads["pin"].parent / "imports" / "new"
+    folder.mkdir(parents=True)
+    sha256 = weights.save(mean, folder)
+    folder.rename(folder.with_name(sha256))
+    reads["pin"].write_text(json.dumps({"sha256": sha256, "role": "teacher", "origin": "mean of three"}))
+    params = make_params(teacher={"source": "file"})
+    found = summary(stage(teacher, params, "teacher"))
+    assert found["sha256"] == sha256 and len(found["model"]["members"]) == 3
+    stage(student, params, "student")
+    reads["model"] = reads["teacher"]
+    assert (stage(export, params, "export") / "model.onnx").is_file()
+
+
 def test_the_folder_of_imports_may_be_named(stage: Stage, reads: dict[str, Path]) -> None:
     sha256 = pin(reads, "teacher")
     (reads["pin"].parent / "imports").rename(reads["pin"].parent / "elsewhere")
@@ -278,3 +297,65 @@ def test_resnet50_teaches_mobilenet(tmp_path: Path, tools: Tools) -> None:
     student.run(params, reads, out, tools)
     assert summary(out)["parameters"] > 2e6
     assert (out / "history.csv").read_text().splitlines()[-1].startswith("2,2,")
+
+
+def trained_on(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The training examples of each job that is started."""
+    from robustdistill import training
+
+    seen: list[Any] = []
+    fit = training.fit
+    monkeypatch.setattr(training, "fit", lambda job, tools: seen.append(job.train) or fit(job, tools))
+    return seen
+
+
+def test_withheld_labels_are_the_teachers_or_left_out(
+    stage: Stage, reads: dict[str, Path], tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A teacher that takes everything for class 1: whatever label the student is given by it shows."""
+    spec = ModelSpec(NANO, (1, 8, 8), 2, 0.0, 1.0, (0.4,), (0.25,))
+    stubborn = models.build(spec, 0, "teacher")
+    with torch.no_grad():
+        stubborn.net.head.bias.copy_(torch.tensor([-99.0, 99.0]))
+    reads["teacher"].mkdir()
+    weights.save(stubborn.eval(), reads["teacher"])
+    seen = trained_on(monkeypatch)
+    few = make_params(student={"training": TRAINING | {"held_back": 0.4}})
+    stage(student, few, "student")
+    stage(control, few, "control")
+    stage(student, make_params(), "whole")
+    student_on, control_on, everything = seen
+    assert np.array_equal(student_on.id, everything.id) and np.array_equal(student_on.x, everything.x)
+    known = np.isin(everything.id, control_on.id)
+    assert 0.4 < known.mean() < 0.8
+    assert np.array_equal(control_on.y, everything.y[known]) and np.array_equal(control_on.x, everything.x[known])
+    assert np.array_equal(student_on.y[known], everything.y[known])
+    assert (student_on.y[~known] == 1).all()
+    wrong = int((everything.y[~known] == 0).sum())
+    notes = [record["message"] for _, record in read(tools.journal.path) if record["event"] == "note"]
+    told = f"{(~known).sum()} of 60 examples"
+    assert notes == [
+        f"{told} are labelled by the teacher, {wrong} of them wrongly",
+        f"{told} are left out: labels withheld",
+    ]
+
+
+def test_a_larger_share_withholds_more_of_the_same(reads: dict[str, Path]) -> None:
+    from robustdistill.data.prepared import Prepared
+    from robustdistill.training import held_back
+
+    train = Prepared.open(reads["prepare"]).split("train")
+    few, many = held_back.chosen(train, 0.2, 0), held_back.chosen(train, 0.7, 0)
+    assert 0 < few.sum() < many.sum() and not (few & ~many).any()
+    assert not np.array_equal(many, held_back.chosen(train, 0.7, 1))
+    part = held_back.left_out(train, train.id % 2 == 0)
+    assert np.array_equal(held_back.chosen(part, 0.7, 0), many[train.id % 2 == 1])
+
+
+def test_the_teacher_itself_may_go_without_them(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = trained_on(monkeypatch)
+    few = {"training": TRAINING | {"held_back": 0.4}}
+    params = make_params(teacher=few, student=few)
+    stage(teacher, params, "teacher")
+    stage(control, params, "control")
+    assert np.array_equal(seen[0].id, seen[1].id)

@@ -6,15 +6,21 @@ The pin is what the teacher stage reads, so that DVC runs it again when another 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from robustdistill.errors import BadInput
 from robustdistill.workspace import Workspace, write_atomically
 
+if TYPE_CHECKING:
+    from robustdistill.models import Classifier
+
 Role = Literal["teacher", "start"]
+Source = Literal["file", "registry"]
 NO_PIN: dict[str, Any] = {"origin": None, "role": None, "sha256": None}
 
 
@@ -26,26 +32,34 @@ def use_file(workspace: Workspace, weights: Path, settings: Path | None = None, 
     """
     from robustdistill.models import weights as files
 
-    model = files.load_file(weights, settings)
-    scratch = workspace.imports / f".{weights.stem}.part"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    try:
-        digest = files.save(model, scratch)
-        return _keep(workspace, scratch, digest, role, weights.name, "file")
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    return _import(workspace, files.load_file(weights, settings), role, weights.name, "file")
 
 
 def use_registry(workspace: Workspace, what: str, *, role: Role = "teacher") -> str:
     """A teacher from the registry, named NAME/VERSION or NAME/ALIAS; returns its sha256. Raises BadInput."""
-    from robustdistill.actions.serving import registered_folder
+    return use_folder(workspace, _version(workspace, what), role=role, origin=what)
 
-    name, _, version = what.partition("/")
-    if not name or not version:
-        raise BadInput(f"{what!r} names no version", fix="NAME/VERSION or NAME/ALIAS, such as digits/champion")
-    folder = registered_folder(workspace, name, int(version) if version.isdigit() else version)
-    return use_folder(workspace, folder, role=role, origin=what)
+
+def use_mean(
+    workspace: Workspace, source: Source, whats: Sequence[str], settings: Path | None = None, *, role: Role = "teacher"
+) -> str:
+    """Several teachers as one that answers with the mean of their probabilities; returns the sha256 of that one.
+
+    whats: what `use_file` or `use_registry` would be given; settings: of all the files. Which weights went into it is
+    recorded in its description. Raises BadInput if one cannot be loaded or they are not made for the same data.
+    """
+    from robustdistill.models import ensemble
+    from robustdistill.models import weights as files
+
+    found: list[tuple[Classifier, str]] = []
+    for what in whats:
+        if source == "file":
+            found.append((files.load_file(Path(what), settings), files.digest(Path(what))))
+        else:
+            folder = _version(workspace, what)
+            found.append((files.load(folder), files.digest(folder / "model.safetensors")))
+    names = [Path(what).name if source == "file" else what for what in whats]
+    return _import(workspace, ensemble.average(found), role, f"mean of {', '.join(names)}", source)
 
 
 def use_folder(workspace: Workspace, folder: Path, *, role: Role, origin: str) -> str:
@@ -77,6 +91,28 @@ def begin_from(workspace: Workspace, digest: str) -> bool:
     return kept
 
 
+def _version(workspace: Workspace, what: str) -> Path:
+    """The folder of the registered model NAME/VERSION or NAME/ALIAS."""
+    from robustdistill.actions.serving import registered_folder
+
+    name, _, version = what.partition("/")
+    if not name or not version:
+        raise BadInput(f"{what!r} names no version", fix="NAME/VERSION or NAME/ALIAS, such as digits/champion")
+    return registered_folder(workspace, name, int(version) if version.isdigit() else version)
+
+
+def _import(workspace: Workspace, model: Classifier, role: Role, origin: str, source: Source) -> str:
+    from robustdistill.models import weights as files
+
+    scratch = workspace.imports / f".new.{os.getpid()}.part"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    try:
+        return _keep(workspace, scratch, files.save(model, scratch), role, origin, source)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
 def _copy(workspace: Workspace, folder: Path, digest: str) -> None:
     kept = workspace.imports / digest
     if kept.exists():
@@ -89,7 +125,7 @@ def _copy(workspace: Workspace, folder: Path, digest: str) -> None:
     part.rename(kept)
 
 
-def _keep(workspace: Workspace, folder: Path, digest: str, role: Role, origin: str, source: str) -> str:
+def _keep(workspace: Workspace, folder: Path, digest: str, role: Role, origin: str, source: Source) -> str:
     _copy(workspace, folder, digest)
     _pin(workspace, {"sha256": digest, "role": role, "origin": origin})
     if role == "teacher":

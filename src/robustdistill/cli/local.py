@@ -127,18 +127,20 @@ def teacher() -> None:
 
 @teacher.command("use")
 @click.argument("origin", type=click.Choice(["file", "registry", "none"]))
-@click.argument("what", required=False)
+@click.argument("what", nargs=-1)
 @click.option("--config", type=EXISTING, help="file: JSON with architecture, shape, classes, mean, std, low, high")
 @click.option("--start", is_flag=True, help="only begin the teacher's training from these weights")
 @pass_settings
-def use(settings: Settings, origin: str, what: str | None, config: Path | None, start: bool) -> None:
+def use(settings: Settings, origin: str, what: tuple[str, ...], config: Path | None, start: bool) -> None:
     """Use a teacher from elsewhere, or train it here.
 
-    It is judged and has to qualify like any other.
+    It is judged and has to qualify like any other. Several are averaged: one teacher that answers with the mean of
+    their probabilities.
 
     \b
       robustdistill teacher use file resnet.safetensors --config resnet.json
       robustdistill teacher use registry digits/3           a version of a registered model; digits/champion works too
+      robustdistill teacher use file a.safetensors b.safetensors c.safetensors
       robustdistill teacher use none                        train it here again
     """
     from robustdistill.actions import teacher as actions
@@ -150,13 +152,16 @@ def use(settings: Settings, origin: str, what: str | None, config: Path | None, 
             actions.use_none(workspace)
         settings.answer({"sha256": None}, "the teacher is trained here")
         return
-    if what is None:
+    if not what:
         raise click.UsageError("say which: a safetensors file, or NAME/VERSION")
     with workspace.lock():
-        if origin == "file":
-            digest = actions.use_file(workspace, Path(what), config, role=role)
+        if len(what) > 1:
+            source: actions.Source = "file" if origin == "file" else "registry"
+            digest = actions.use_mean(workspace, source, what, config, role=role)
+        elif origin == "file":
+            digest = actions.use_file(workspace, Path(what[0]), config, role=role)
         else:
-            digest = actions.use_registry(workspace, what, role=role)
+            digest = actions.use_registry(workspace, what[0], role=role)
     settings.answer({"sha256": digest, "role": role}, f"teacher {digest[:12]} ({role})\nnext: run the flow")
 
 

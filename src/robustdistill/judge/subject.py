@@ -96,9 +96,7 @@ class Subject:
         spec = model.spec
         model = model.to(device=device, dtype=torch.float32).eval()
         model.requires_grad_(False)
-        options = ", ".join(f"{key}={value}" for key, value in sorted(spec.model.items()) if key != "name")
-        architecture = spec.model["name"] + (f" ({options})" if options else "")
-        about = _about(sha256, onnx, parameters(model), architecture, Access.GRADIENT)
+        about = _about(sha256, onnx, parameters(model), model.spec.architecture, Access.GRADIENT)
         names = numbered(spec.classes) if names is None else names
         return cls(model, spec.shape, names, spec.low, spec.high, about, [sha256, onnx], file, trained_on)
 

@@ -7,6 +7,7 @@ from torch import nn
 
 from robustdistill import rng
 from robustdistill.models.classifier import Classifier
+from robustdistill.models.ensemble import Ensemble
 from robustdistill.models.gru import GRU
 from robustdistill.models.mobilenet import MobileNetV2
 from robustdistill.models.preact_resnet import PreActResNet
@@ -15,7 +16,9 @@ from robustdistill.models.small_cnn import SmallCNN
 from robustdistill.models.spec import ModelSpec
 from robustdistill.registry import resolve, table
 
-MODELS: dict[str, type[nn.Module]] = table("model", SmallCNN, PreActResNet, ResNet18, ResNet50, MobileNetV2, GRU)
+MODELS: dict[str, type[nn.Module]] = table(
+    "model", SmallCNN, PreActResNet, ResNet18, ResNet50, MobileNetV2, GRU, Ensemble
+)
 
 
 def build(spec: ModelSpec, seed: int, purpose: str) -> Classifier:

@@ -50,6 +50,13 @@ class ModelSpec:
             return f"its standard deviation is {self.std}"
         return None
 
+    @property
+    def architecture(self) -> str:
+        """In words: "small_cnn (size=nano)", "ensemble (members=small_cnn + small_cnn)"."""
+        options = {key: _plain(value) for key, value in sorted(self.model.items()) if key != "name"}
+        told = ", ".join(f"{key}={value}" for key, value in options.items())
+        return str(self.model["name"]) + (f" ({told})" if told else "")
+
     def to_json(self) -> dict[str, Any]:
         record = asdict(self)
         return record | {key: list(record[key]) for key in ("shape", "mean", "std")}
@@ -87,3 +94,10 @@ def _spec(value: Any) -> Spec:
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
         raise BadInput(f"{value!r} names no architecture", where="model spec", fix='give {"name": "resnet18"}')
     return dict(value)
+
+
+def _plain(value: Any) -> Any:
+    """Of the members of an ensemble no more than their names."""
+    if not isinstance(value, list):
+        return value
+    return " + ".join(str(item["model"].get("name") if isinstance(item, dict) else item) for item in value)

@@ -9,13 +9,13 @@ from typing import Any
 from robustdistill import models, objectives, training
 from robustdistill.config import Learner, Params, Spec, dump
 from robustdistill.data.files import write_json
-from robustdistill.data.prepared import Prepared
+from robustdistill.data.prepared import Prepared, Split
 from robustdistill.errors import BadInput
 from robustdistill.models import Classifier, ModelSpec, weights
 from robustdistill.objectives.types import Teacher
 from robustdistill.rng import derive
 from robustdistill.stages.tools import Tools
-from robustdistill.training import Job, Result
+from robustdistill.training import Job, Result, held_back
 from robustdistill.training.history import to_csv
 from robustdistill.training.stored import Stored
 
@@ -70,21 +70,40 @@ def learn(
         second = Teacher(weights.load(clean_teacher))
     seed = derive(params.seed, role)
     model = start or models.build(model_spec(prepared, learner.model), seed, role)
+    taught = None if teacher is None else Teacher(teacher)
     job = Job(
         model=model,
         objective=chosen,
-        train=prepared.split("train"),
+        train=_examples(prepared, params.seed, learner.training.held_back, taught, model.spec, tools),
         val=prepared.split("val"),
         threat=params.threat.model(prepared.manifest.low, prepared.manifest.high),
         training=learner.training,
         seed=seed,
-        teacher=None if teacher is None else Teacher(teacher),
+        teacher=taught,
         stored=stored,
         clean_teacher=second,
     )
     result = training.fit(job, tools)
     write(out, result, {"objective": {"name": chosen.name, **dump(chosen.config)}, "epochs": learner.training.epochs})
     training.forget(tools.scratch)
+
+
+def _examples(
+    prepared: Prepared, seed: int, share: float, teacher: Teacher | None, spec: ModelSpec, tools: Tools
+) -> Split:
+    """The training data, with the labels that may be known."""
+    train = prepared.split("train")
+    if share == 0:
+        return train
+    hidden = held_back.chosen(train, share, seed)
+    if teacher is None:
+        tools.journal.write("note", message=f"{hidden.sum()} of {len(train)} examples are left out: labels withheld")
+        return held_back.left_out(train, hidden)
+    known = held_back.labelled(train, hidden, teacher, spec, tools.compute)
+    wrong = int((known.y != train.y).sum())
+    told = f"{hidden.sum()} of {len(train)} examples are labelled by the teacher, {wrong} of them wrongly"
+    tools.journal.write("note", message=told)
+    return known
 
 
 def write(out: Path, result: Result, facts: Mapping[str, Any]) -> None:

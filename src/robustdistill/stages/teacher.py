@@ -59,7 +59,7 @@ def _start(params: Params, reads: Mapping[str, Path], tools: Tools) -> Classifie
     _require_fit(model.spec, spec)
     if model.spec.model != spec.model:
         raise BadInput(
-            f"the start weights are of {_plain(model.spec)}, the teacher is to be {_plain(spec)}",
+            f"the start weights are of {model.spec.architecture}, the teacher is to be {spec.architecture}",
             where="teacher.warm_start",
             fix="set teacher.model to that architecture, or warm_start to none",
         )
@@ -117,7 +117,3 @@ def _require_fit(theirs: ModelSpec, ours: ModelSpec) -> None:
                 where="teacher",
                 fix=f"{USE} with a model made for such data",
             )
-
-
-def _plain(spec: ModelSpec) -> str:
-    return ", ".join(f"{key} {value}" for key, value in sorted(spec.model.items()))
