@@ -60,8 +60,15 @@ class Data(Strict):
     source: str = Field(description="where `init` takes the raw data from; see `robustdistill init --help`")
     module: str | None = Field(default=None, description="own source: `my_package.sources:load`, imported if set")
     resize: int | None = Field(default=None, ge=4, le=1024, description="edge in pixels every image is resized to")
-    val: float = Field(default=0.15, gt=0, lt=0.5, description="share of the training data that selects checkpoints")
-    test: float = Field(default=0.2, gt=0, lt=0.5, description="share for the judge if the data has no test set")
+    val: float = Field(
+        default=0.15,
+        gt=0,
+        lt=0.5,
+        description="share of the training data that selects checkpoints; 10 a class at least",
+    )
+    test: float = Field(
+        default=0.2, gt=0, lt=0.5, description="share for the judge if the data has no test set; 10 a class at least"
+    )
     limit: int | None = Field(default=None, ge=20, description="use at most this many training examples (for trials)")
 
 

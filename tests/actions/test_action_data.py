@@ -64,7 +64,7 @@ def test_faulty_data_leave_the_old_ones(workspace: Workspace, delivery: Path) ->
     old = contents(workspace.data)
     labels = np.load(delivery / "train_y.npy")
     np.save(delivery / "train_y.npy", np.where(np.cumsum(labels == 3) > 5, 4 * (labels == 3), labels))
-    with pytest.raises(BadInput, match="fewer than 10"):
+    with pytest.raises(BadInput, match="fewer than 20"):
         action.add(workspace, delivery, DATA)
     assert contents(workspace.data) == old and sorted(p.name for p in workspace.root.iterdir()) == ["data", "data.dvc"]
 

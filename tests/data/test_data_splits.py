@@ -51,14 +51,72 @@ def test_splits_are_disjoint_complete_and_near_their_shares() -> None:
     assert len(found["val"]) / N == pytest.approx(0.8 * 0.15, abs=0.05)
 
 
+ONE_CLASS = np.zeros(N, dtype=np.int64)
+SHARES = st.floats(0.01, 0.49)
+
+
 @settings(max_examples=30, deadline=None)
-@given(st.integers(1, N), st.permutations(range(8)))
+@given(st.integers(N // 2, N), st.permutations(range(8)))
 def test_an_example_stays_in_its_split_as_data_grow_and_move(n: int, blocks: list[int]) -> None:
-    everything = ids(divide())
+    everything = ids(divide(labels=ONE_CLASS))
     order = np.concatenate([np.arange(N)[block::8] for block in blocks])[:n]
-    part = ids(divide(KEYS[order], LABELS[order]), KEYS[order])
+    part = ids(divide(KEYS[order], ONE_CLASS[order]), KEYS[order])
     for name, members in part.items():
         assert members <= everything[name]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(30, N), st.integers(30, N), st.sampled_from(["val", "test"]))
+def test_a_small_class_takes_no_more_into_a_split_than_it_must(n: int, more: int, name: str) -> None:
+    """Beyond the share it is the nearest to it, so that as data grow they leave and never come."""
+    share = {"val": 0.15, "test": 0.2}[name]
+    fewer, all_of_them = (divide(KEYS[:size], ONE_CLASS[:size]).positions for size in sorted((n, more)))
+    beyond = [position for position in all_of_them[name] if splits.chance(KEYS[name][position]) >= share]
+    if beyond:
+        assert len(all_of_them[name]) == splits.MIN_EXAMPLES
+    if name == "test":
+        assert not set(beyond) & set(fewer["train"]) and not set(beyond) & set(fewer["val"])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(30, 120), min_size=1, max_size=4), SHARES, SHARES, st.integers(0, 7), st.booleans())
+def test_a_class_with_enough_has_ten_in_every_split_whatever_the_shares_and_the_other_classes(
+    sizes: list[int], val: float, test: float, shift: int, repeated: bool
+) -> None:
+    rows = np.roll(np.arange(N), shift)[: sum(sizes)]
+    labels = np.repeat(np.arange(len(sizes)), sizes)[: len(rows)]
+    sizes = np.bincount(labels).tolist()
+    if repeated:  # groups of equal images
+        rows, labels = np.concatenate([rows, rows[::3]]), np.concatenate([labels, labels[::3]])
+    keys = KEYS[rows]
+    together = splits.divide(keys, labels, None, val=val, test=test)
+    found = ids(together, keys)
+    assert sum(len(part) for part in found.values()) == len(found["train"] | found["val"] | found["test"])
+    for label, size in enumerate(sizes):
+        alone = np.flatnonzero(labels == label)
+        own = splits.divide(keys[alone], labels[alone], None, val=val, test=test)
+        for name, members in ids(own, keys[alone]).items():
+            assert members <= found[name]
+            assert len(members) >= splits.MIN_EXAMPLES or size < 3 * splits.MIN_EXAMPLES
+
+
+@given(st.lists(st.integers(20, 60), min_size=1, max_size=4), SHARES)
+def test_beside_an_official_test_set_twenty_are_enough(sizes: list[int], val: float) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    official = np.arange(N) >= len(labels)
+    y = np.concatenate([labels, np.zeros(N - len(labels), dtype=np.int64)])
+    positions = splits.divide(KEYS, y, official, val=val, test=0.2).positions
+    assert all((np.bincount(y[positions[name]]) >= splits.MIN_EXAMPLES).all() for name in ("train", "val"))
+
+
+def test_shares_that_suffice_are_those_of_the_content_alone() -> None:
+    """So that data which were enough before small classes were filled up are split as they were."""
+    division = divide(labels=ONE_CLASS)
+    in_test = splits.chance(KEYS["test"]) < 0.2
+    in_val = ~in_test & (splits.chance(KEYS["val"]) < 0.15)
+    assert in_test.sum() >= splits.MIN_EXAMPLES and in_val.sum() >= splits.MIN_EXAMPLES
+    assert set(division.positions["test"]) == set(np.flatnonzero(in_test))
+    assert set(division.positions["val"]) == set(np.flatnonzero(in_val))
 
 
 def test_the_result_does_not_depend_on_the_order_of_the_raw_data() -> None:

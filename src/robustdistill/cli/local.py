@@ -62,7 +62,8 @@ def data() -> None:
 def add(settings: Settings, path: Path) -> None:
     """Put new data in place.
 
-    They are validated first; the old ones stay where that fails, and stay in DVC's cache in any case.
+    A class needs 30 different images or more (20 in train and 10 in test, where there are such folders). They are
+    validated first; the old ones stay where that fails, and stay in DVC's cache in any case.
 
     \b
       robustdistill --workspace mine data add photos/        photos/cat/1.png, photos/dog/2.png, ...

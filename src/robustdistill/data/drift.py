@@ -10,17 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustdistill.data.prepared import SPLITS, Prepared
+from robustdistill.data.splits import REASONS
 from robustdistill.inputs import shown
 
 BINS = 32  # of the brightness histogram
 NOTABLE = 0.1  # total variation from which a shift of brightness is called notable
 CHUNK = 4096
-
-_REASONS = {
-    "duplicate": "{} duplicates",
-    "in_test": "{} also in the test set",
-    "contradictory": "{} with contradictory labels",
-}
 
 Counts = Mapping[str, Mapping[str, int]]  # {class: {split: examples}}
 
@@ -111,9 +106,7 @@ def _lines(changes: Changes) -> Iterator[str]:
     yield ""
     yield f"{changes.added} examples added, {changes.removed} removed, {changes.relabelled} with another label."
     yield (
-        "Left out of train: "
-        + ", ".join(_REASONS[key].format(n) for key, n in changes.removed_from_train.items())
-        + "."
+        "Left out of train: " + ", ".join(REASONS[key].format(n) for key, n in changes.removed_from_train.items()) + "."
     )
     if changes.shape_before not in (None, changes.shape_after):
         yield f"The shape changed from {changes.shape_before} to {changes.shape_after}."

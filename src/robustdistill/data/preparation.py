@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +15,12 @@ from robustdistill.config import Data
 from robustdistill.data import splits
 from robustdistill.data.faults import Faults
 from robustdistill.data.files import new_memmap, write_npy
+from robustdistill.data.minimum import check_counts
 from robustdistill.data.prepared import SPLITS, Manifest, SplitName
 from robustdistill.data.raw import Raw, read_raw
-from robustdistill.errors import BadInput
+from robustdistill.data.shapes import Shapes
 from robustdistill.inputs import resized, shown
 
-MIN_EXAMPLES = 10  # of each class in each split; fewer can neither be learnt nor judged
 CHUNK = 4096  # examples held in memory at a time
 
 Progress = Callable[[int, int], None]
@@ -38,9 +37,10 @@ def prepare(raw: Path, out: Path, data: Data, progress: Progress = lambda done, 
     with _decoded(found, shown(raw), out, data.resize, progress) as (pixels, keys):
         official = found.official if found.has_test else None
         division = splits.divide(keys, found.labels, official, val=data.val, test=data.test)
-        positions = division.positions
-        positions["train"] = splits.limited(positions["train"], keys, found.labels, data.limit)
-        counts = _counts(positions, found, raw, data)
+        train = splits.limited(division.positions["train"], keys, found.labels, data.limit)
+        positions = division.positions | {"train": train}
+        counts = {str(name): found.counts(positions[name]) for name in SPLITS}
+        check_counts(found, keys, division, counts, shown(raw))
         for name in SPLITS:
             _write(out, name, pixels, keys, found.labels, positions[name])
         mean, std = _statistics(pixels, positions["train"])
@@ -59,7 +59,7 @@ def _decoded(
     path = out / ".pixels.npy"
     pixels: NDArray[np.uint8] | None = None
     keys = bytearray()
-    faults, first = Faults(where), -1
+    faults, shapes = Faults(where), Shapes()
     try:
         for i in range(len(raw)):
             with faults.gathered():
@@ -67,58 +67,19 @@ def _decoded(
                 if edge:
                     image = resized(image, edge, edge)
                 if pixels is None:
-                    pixels, first = new_memmap(path, (len(raw), *image.shape)), i
-                _check_shape(image, pixels, raw, (i, first))
-                pixels[i] = image
+                    pixels = new_memmap(path, (len(raw), *image.shape))
+                if image.shape == pixels.shape[1:]:
+                    pixels[i] = image
+                shapes.see(image.shape, i)
                 keys += splits.content_key(image)
             if i % 1000 == 999 or i == len(raw) - 1:
                 progress(i + 1, len(raw))
+        shapes.tell(faults, raw.place, where)
         faults.raise_any()
         assert pixels is not None  # read_raw refuses data without examples
         yield pixels, splits.unpack(bytes(keys))
     finally:
         path.unlink(missing_ok=True)
-
-
-def _check_shape(image: NDArray[np.uint8], pixels: NDArray[np.uint8], raw: Raw, pair: tuple[int, int]) -> None:
-    """pair: positions of the image and of the one that `pixels` took its shape from."""
-    channels, *size = image.shape
-    first_channels, *first_size = pixels.shape[1:]
-    if channels != first_channels:
-        raise BadInput(
-            f"images with {channels} and with {first_channels} channels",
-            where=" and ".join(raw.place(i) for i in pair),
-            fix="make all images gray or all RGB",
-        )
-    if size != first_size:
-        raise BadInput(
-            f"images of {size[1]} × {size[0]} and of {first_size[1]} × {first_size[0]} pixels",
-            where=" and ".join(raw.place(i) for i in pair),
-            fix="make them one size, or set data.resize in params.yaml",
-        )
-
-
-def _counts(positions: Mapping[str, NDArray[np.int64]], raw: Raw, where: Path, data: Data) -> dict[str, list[int]]:
-    """{split: examples of each class}. Raises BadInput for a class with fewer than MIN_EXAMPLES in a split."""
-    counts: dict[str, list[int]] = {}
-    faults = Faults(shown(where))
-    for name in SPLITS:
-        row = np.bincount(raw.labels[positions[name]], minlength=len(raw.classes)).tolist()
-        for label, count in zip(raw.classes, row, strict=True):
-            if count < MIN_EXAMPLES:
-                few = f"class {shown(label)!r} has {count} examples in {name}, fewer than {MIN_EXAMPLES}"
-                faults.add(BadInput(few, where=shown(where), fix=_enough(raw, data)))
-        counts[name] = row
-    faults.raise_any()
-    return counts
-
-
-def _enough(raw: Raw, data: Data) -> str:
-    """How many examples make a shortfall unlikely: twice the least, in the smallest share that is taken."""
-    share = data.val if raw.has_test else min(data.test, (1 - data.test) * data.val)
-    needed = math.ceil(2 * MIN_EXAMPLES / share)
-    keys = "data.val, data.test or data.limit" if data.limit else "data.val or data.test"
-    return f"a class needs about {needed} different images to train on with these shares; add some, or change {keys}"
 
 
 def _write(

@@ -41,6 +41,11 @@ class Raw:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def counts(self, positions: NDArray[np.int64]) -> list[int]:
+        """Examples of each class among those at `positions`."""
+        counts: list[int] = np.bincount(self.labels[positions], minlength=len(self.classes)).tolist()
+        return counts
+
 
 def entries(folder: Path, root: Path, faults: Faults) -> list[Path]:
     """What is in a folder, in order of name, litter left out.

@@ -1,7 +1,8 @@
-"""Which example goes where: a function of its content alone, so that it never changes as data grow.
+"""Which example goes where: a function of its content, so that it does not change as data grow.
 
 An example's key is a 128-bit hash of its shape and pixels: 64 bits name it (its content id), 32 decide about test,
-32 about validation. A renamed, re-encoded or repeated image has the same key and so stays in the same split.
+32 about validation. A renamed, re-encoded or repeated image has the same key and so stays in the same split. Only where
+a small class would be left with too few in a split does the border lie elsewhere, as far as that takes (`_taken`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 KEY = np.dtype([("id", "<i8"), ("test", "<u4"), ("val", "<u4")])
+MIN_EXAMPLES = 10  # of each class in each split; fewer can neither be learnt nor judged
+REASONS = {
+    "in_test": "{} also in the test set",
+    "contradictory": "{} with contradictory labels",
+    "duplicate": "{} duplicates",
+}
 
 
 def content_key(pixels: NDArray[Any]) -> bytes:
@@ -36,10 +43,15 @@ def chance(part: NDArray[np.uint32]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Division:
-    """Positions of the raw examples in each split, and how many left train for which reason."""
+    """Positions of the raw examples in each split, and of those that left train for each of REASONS."""
 
     positions: dict[str, NDArray[np.int64]]
-    removed: dict[str, int]
+    lost: dict[str, NDArray[np.int64]]
+
+    @property
+    def removed(self) -> dict[str, int]:
+        """{reason: examples}."""
+        return {reason: len(positions) for reason, positions in self.lost.items()}
 
 
 def divide(
@@ -48,22 +60,20 @@ def divide(
     """Splits N examples. official: bool [N], the test set that came with the data and stays whole; None: take a share.
 
     What is also in the official test set leaves train. Of equal images one is kept; if their labels contradict each
-    other, none is. val: share of what is not test.
+    other, none is. val: share of what is not test. A class with MIN_EXAMPLES for every split gets them in every split.
     """
     pool = np.arange(len(keys)) if official is None else np.flatnonzero(~official)
-    pool, removed = _without_test(pool, keys, official)
-    pool, contradictory = _without_contradictions(pool, keys, labels)
-    kept = pool[np.unique(keys["id"][pool], return_index=True)[1]]
-    removed |= {"contradictory": contradictory, "duplicate": len(pool) - len(kept)}
+    lost = {}
+    pool, lost["in_test"] = _parted(pool, _also_in_test(pool, keys, official))
+    pool, lost["contradictory"] = _parted(pool, _contradictory(pool, keys, labels))
+    pool, lost["duplicate"] = _parted(pool, _repeated(pool, keys))
     if official is None:
-        is_test = chance(keys["test"][kept]) < test
-        positions = {"test": kept[is_test]}
-        kept = kept[~is_test]
+        pool, test_set = _parted(pool, _taken(pool, keys, labels, ("test", test), leave=2 * MIN_EXAMPLES))
     else:
-        positions = {"test": np.flatnonzero(official)}
-    is_val = chance(keys["val"][kept]) < val
-    positions |= {"train": kept[~is_val], "val": kept[is_val]}
-    return Division({name: _ordered(part, keys, labels) for name, part in positions.items()}, removed)
+        test_set = np.flatnonzero(official)
+    train, val_set = _parted(pool, _taken(pool, keys, labels, ("val", val), leave=MIN_EXAMPLES))
+    positions = {"train": train, "val": val_set, "test": test_set}
+    return Division({name: _ordered(part, keys, labels) for name, part in positions.items()}, lost)
 
 
 def limited(
@@ -82,23 +92,46 @@ def limited(
     return _ordered(positions[first], keys, labels)
 
 
-def _without_test(
+def _taken(
+    pool: NDArray[np.int64], keys: NDArray[np.void], labels: NDArray[np.int64], by: tuple[str, float], leave: int
+) -> NDArray[np.bool_]:
+    """Which of the pool go into the split of by = (part of the key, share): those whose chance is below the share.
+
+    In a class where that takes fewer than MIN_EXAMPLES, or leaves fewer than `leave`, the border moves until it does
+    not, if there are enough for both: those nearest to it change sides.
+    """
+    name, share = by
+    label, part = labels[pool], keys[name][pool]
+    sizes = np.bincount(label)
+    order = np.lexsort((keys["id"][pool], part, label))
+    rank = np.empty(len(pool), dtype=np.int64)  # of each within its class
+    rank[order] = np.arange(len(pool)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    below = np.bincount(label[chance(part) < share], minlength=len(sizes))
+    moved = np.clip(below, MIN_EXAMPLES, sizes - leave)
+    return rank < np.where(sizes >= MIN_EXAMPLES + leave, moved, below)[label]
+
+
+def _parted(pool: NDArray[np.int64], out: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    return pool[~out], pool[out]
+
+
+def _also_in_test(
     pool: NDArray[np.int64], keys: NDArray[np.void], official: NDArray[np.bool_] | None
-) -> tuple[NDArray[np.int64], dict[str, int]]:
-    if official is None:
-        return pool, {"in_test": 0}
-    seen = np.isin(keys["id"][pool], keys["id"][official])
-    return pool[~seen], {"in_test": int(seen.sum())}
+) -> NDArray[np.bool_]:
+    return np.isin(keys["id"][pool], [] if official is None else keys["id"][official])
 
 
-def _without_contradictions(
-    pool: NDArray[np.int64], keys: NDArray[np.void], labels: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], int]:
+def _contradictory(pool: NDArray[np.int64], keys: NDArray[np.void], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
     order = np.lexsort((labels[pool], keys["id"][pool]))
     id, label = keys["id"][pool][order], labels[pool][order]
     clash = np.unique(id[1:][(id[1:] == id[:-1]) & (label[1:] != label[:-1])])
-    bad = np.isin(keys["id"][pool], clash)
-    return pool[~bad], int(bad.sum())
+    return np.isin(keys["id"][pool], clash)
+
+
+def _repeated(pool: NDArray[np.int64], keys: NDArray[np.void]) -> NDArray[np.bool_]:
+    repeated = np.ones(len(pool), dtype=np.bool_)
+    repeated[np.unique(keys["id"][pool], return_index=True)[1]] = False
+    return repeated
 
 
 def _ordered(positions: NDArray[np.int64], keys: NDArray[np.void], labels: NDArray[np.int64]) -> NDArray[np.int64]:
