@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from robustdistill.actions import init as module
 from robustdistill.actions.init import init, upgrade
@@ -80,3 +81,29 @@ def test_nothing_is_left_of_a_failure(tmp_path: Path, recipe: str, monkeypatch: 
     with pytest.raises((ServiceFailed, BadInput)):
         init(tmp_path / "demo", recipe)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Two classes of 30 images, 8 × 8."""
+    for number in range(60):
+        path = tmp_path / "photos" / ("cat", "dog")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(path)
+    return tmp_path / "photos"
+
+
+def test_own_images_may_come_at_once(tmp_path: Path, photos: Path) -> None:
+    made = init(tmp_path / "mine", "image_folder", source_path=photos)
+    assert len(list((made.data / "cat").iterdir())) == 30 and dvc_cli.digest(made.root)
+
+
+def test_own_images_that_are_refused_are_named_where_they_lie_with_the_way_to_the_setting(
+    tmp_path: Path, photos: Path
+) -> None:
+    Image.new("RGB", (9, 8)).save(photos / "cat" / "wide.png")
+    with pytest.raises(BadInput, match=f"{photos}/cat/wide.png") as caught:
+        init(tmp_path / "mine", "image_folder", source_path=photos)
+    assert caught.value.where == str(photos)
+    assert "set data.resize" in caught.value.fix and "init without --path makes one" in caught.value.fix
+    assert [item.name for item in tmp_path.iterdir()] == ["photos"]

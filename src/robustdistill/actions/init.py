@@ -79,9 +79,23 @@ def _add_data(recipe: recipes.Recipe, folder: Path, *, download: bool, source_pa
 
     data, workspace = recipe.params.data, Workspace(folder)
     materialise(data.source, workspace.data, path=source_path, download=download, module=data.module)
-    changes = data_actions.report(None, workspace.data, data)
+    own = source_path if recipe.needs_path else None  # so that errors name the user's files, not the copies
+    with _before_there_is_a_workspace(own):
+        changes = data_actions.report(None, own or workspace.data, data)
     data_news.leave(workspace, data_actions.tree_digest(workspace.data), changes.markdown())
     dvc_cli.add_data(folder)
+
+
+@contextmanager
+def _before_there_is_a_workspace(own: Path | None) -> Iterator[None]:
+    """A user's own data may need another setting, and the file to put it into is not there yet."""
+    try:
+        yield
+    except BadInput as fault:
+        if own is None:
+            raise
+        later = "no workspace was made: init without --path makes one, `robustdistill data add` then brings the data"
+        raise BadInput(fault.cause, where=fault.where, fix=f"{fault.fix}; {later}") from fault
 
 
 def upgrade(workspace: Workspace) -> bool:

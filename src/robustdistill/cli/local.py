@@ -76,7 +76,8 @@ def add(settings: Settings, path: Path) -> None:
         done = actions.add(workspace, path)
         dvc_cli.add_data(workspace.root)
     text = done.markdown() if done.changed else "these data are there already"
-    settings.answer(done.to_json(), f"{text}\ndata {done.after}\nnext: run the flow; it retrains what reads the data")
+    after = f"python flows/retrain.py --workspace {workspace.root}"
+    settings.answer(done.to_json(), f"{text}\ndata {done.after}\nnext: {after} (retrains what reads the data)")
 
 
 @data.command("report")
