@@ -21,28 +21,41 @@ def check_counts(raw: Raw, keys: NDArray[np.void], division: Division, counts: C
 
     Raises BadInput that names every class with fewer than MIN_EXAMPLES in a split, and first what made them few.
     """
+    splits = ("train", "val") if raw.has_test else ("train", "val", "test")
+    images = raw.counts(np.concatenate([division.positions[name] for name in splits]))
+    least = MIN_EXAMPLES * len(splits)
+    few = [label for label, count in enumerate(images) if count < least]
     faults = Faults(where)
-    for cause, fix in (*_too_few(raw, keys, division, counts), *_unjudged(raw, counts)):
+    for cause, fix in (
+        *_contradictions(raw, keys, division, few),
+        *_few(raw, division, images, few, splits),
+        *_limited(raw, images, least, counts),
+        *_unjudged(raw, counts),
+    ):
         faults.add(BadInput(cause, where=where, fix=fix))
     faults.raise_any()
 
 
-def _too_few(raw: Raw, keys: NDArray[np.void], division: Division, counts: Counts) -> Iterator[tuple[str, str]]:
-    """Of each class that cannot fill the splits which are taken from its images: cause and fix."""
-    splits, place = (("train", "val"), " to train") if raw.has_test else (("train", "val", "test"), "")
-    images = raw.counts(np.concatenate([division.positions[name] for name in splits]))
+def _few(
+    raw: Raw, division: Division, images: Sequence[int], few: Sequence[int], splits: Sequence[str]
+) -> Iterator[tuple[str, str]]:
+    """Of each class that cannot fill the `splits` which are taken from its images: cause and fix."""
     least = MIN_EXAMPLES * len(splits)
-    few = [label for label, count in enumerate(images) if count < least]
-    lost = division.lost["contradictory"]
-    if np.isin(raw.labels[lost], few).any():
-        yield _contradiction(raw, keys, lost)
-    what = f"different images{' beside the test set' if raw.has_test else ''}"
+    beside, place = (" beside the test set", " to train") if raw.has_test else ("", "")
     why = f"fewer than {least} ({MIN_EXAMPLES} each for {', '.join(splits[:-1])} and {splits[-1]})"
+    found = raw.counts(np.flatnonzero(~raw.official))
+    lost = {reason: raw.counts(positions) for reason, positions in division.lost.items()}
     for label in few:
-        cause = f"{_class(raw, label)} has {images[label]} {what}, {why}{_left_out(raw, division, label)}"
+        left_out = ", ".join(REASONS[reason].format(row[label]) for reason, row in lost.items() if row[label])
+        rest = f"; {found[label]} were found: {left_out}" if left_out else ""
+        cause = f"{_class(raw, label)} has {images[label]} different images{beside}, {why}{rest}"
         yield cause, _add(raw, few, least - images[label], place)
+
+
+def _limited(raw: Raw, images: Sequence[int], least: int, counts: Counts) -> Iterator[tuple[str, str]]:
+    """Of each class that had enough in train (`divide` has seen to it) until data.limit: cause and fix."""
     for label, count in enumerate(counts["train"]):
-        if label not in few and count < MIN_EXAMPLES:  # `divide` has filled train: only the limit can have taken them
+        if images[label] >= least and count < MIN_EXAMPLES:
             cause = f"{_class(raw, label)} has {count} examples in train within data.limit, fewer than {MIN_EXAMPLES}"
             yield cause, "raise data.limit in params.yaml, or set it to null"
 
@@ -67,22 +80,18 @@ def _add(raw: Raw, few: Sequence[int], missing: int, place: str) -> str:
     return f"add {missing} or more images of {_class(raw, few[0])}{place}"
 
 
-def _left_out(raw: Raw, division: Division, label: int) -> str:
-    """What became of the others, if there are any."""
-    lost = {reason: raw.counts(positions)[label] for reason, positions in division.lost.items()}
-    if not any(lost.values()):
-        return ""
-    told = ", ".join(REASONS[reason].format(count) for reason, count in lost.items() if count)
-    return f"; {raw.counts(np.flatnonzero(~raw.official))[label]} were found: {told}"
-
-
-def _contradiction(raw: Raw, keys: NDArray[np.void], lost: NDArray[np.int64]) -> tuple[str, str]:
-    """lost: positions of the images that are there with two labels or more."""
-    first = lost[0]
-    same = lost[keys["id"][lost] == keys["id"][first]]
-    other = same[raw.labels[same] != raw.labels[first]][0]
-    cause = (
-        f"{len(lost)} images have contradictory labels and are left out: equal images lie in different classes, "
-        f"for example {raw.place(int(first))} and {raw.place(int(other))}"
-    )
-    return cause, "keep each image in one class only"
+def _contradictions(
+    raw: Raw, keys: NDArray[np.void], division: Division, few: Sequence[int]
+) -> Iterator[tuple[str, str]]:
+    """Cause and fix, if images with two labels or more are what a class lacks."""
+    lost = division.lost["contradictory"]
+    short = lost[np.isin(raw.labels[lost], few)]
+    if len(short):
+        first = int(short[0])
+        same = lost[keys["id"][lost] == keys["id"][first]]
+        other = int(same[raw.labels[same] != raw.labels[first]][0])
+        cause = (
+            f"{len(lost)} images have contradictory labels and are left out: equal images lie in different classes, "
+            f"for example {raw.place(first)} and {raw.place(other)}"
+        )
+        yield cause, "keep each image in one class only"
