@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmarks.parity.cases import CASES
 from benchmarks.parity.compare import compare, markdown
 from benchmarks.parity.source import ADDRESS, Clones
+from benchmarks.parity.strength import strength, strengths
 
 from benchmarks import parity
 from robustdistill.errors import BadInput
@@ -30,14 +31,15 @@ def main(given: list[str] | None = None) -> int:
             for source in case.sources:
                 print(case.name, ADDRESS.format(repository=source.repository), source.commit, *source.files)
         return 0
-    rows, failed = [], False
+    clones, rows, reached, failed = Clones(arguments.source, arguments.offline), [], [], False
     for case in chosen:
         try:
-            rows += compare(case, Clones(arguments.source, arguments.offline))
+            rows += compare(case, clones)
+            reached += strength(case, clones)
         except BadInput as error:
             failed = True
             print(f"{case.name}: {error}", file=sys.stderr)
-    print(markdown(rows), end="")
+    print(markdown(rows), strengths(reached), sep="\n", end="")
     return BadInput.exit_code if failed else 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 from collections.abc import Iterator
 from types import CodeType
 from typing import Any
@@ -38,9 +39,8 @@ class Code:
     def __init__(self, clones: Clones, *sources: Source) -> None:
         self._clones = clones
         self._sources = {path: source for source in sources for path in source.files}
-        builtins = __builtins__ if isinstance(__builtins__, dict) else vars(__builtins__)
         self.names: dict[str, Any] = {
-            "__builtins__": {name: builtins[name] for name in BUILTINS} | {"print": _silent},
+            "__builtins__": {name: getattr(builtins, name) for name in BUILTINS} | {"print": _silent},
             "__name__": "published", "torch": torch, "nn": nn, "F": nn.functional, "optim": torch.optim,
             "Variable": Variable, "np": np,
         }  # fmt: skip

@@ -168,8 +168,12 @@ def _gap(theirs: Tensor, ours: Tensor) -> tuple[float, float]:
 
 def markdown(rows: Iterable[Row]) -> str:
     """The rows as a table."""
-    lines = [HEAD, ("---",) * len(HEAD), *(tuple(_cells(row)) for row in rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return table(HEAD, (tuple(_cells(row)) for row in rows))
+
+
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """In Markdown."""
+    return "".join(f"| {' | '.join(line)} |\n" for line in (head, ("---",) * len(head), *rows))
 
 
 def _cells(row: Row) -> Iterator[str]:

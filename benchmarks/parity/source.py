@@ -32,10 +32,12 @@ class Clones:
         """The text of a file. Raises BadInput if it cannot be had or is not the one that is named."""
         place = f"{source.repository}@{source.commit[:10]}:{path}"
         clone = self._clone(source.repository)
-        done = subprocess.run(["git", "-C", str(clone), "show", f"{source.commit}:{path}"], capture_output=True)
+        done = subprocess.run(
+            ["git", "-C", str(clone), "cat-file", "blob", f"{source.commit}:{path}"], capture_output=True
+        )
         if done.returncode != 0:
             raise BadInput(
-                f"git cannot show it: {done.stderr.decode(errors='replace').strip()}", where=place,
+                f"git cannot read it: {done.stderr.decode(errors='replace').strip()}", where=place,
                 fix=f"git -C {clone} fetch origin {source.commit}",
             )  # fmt: skip
         found = hashlib.sha256(done.stdout).hexdigest()
