@@ -186,15 +186,10 @@ def compare(name: str, card: Mapping[str, Any]) -> dict[str, Any]:
     published = {"clean": ANCHORS[name].clean, "robust": ANCHORS[name].robust}
     n, rows, holds = card["sample"]["n"], {}, True
     for key, figure in published.items():
-        measured, low, high = (100 * card[key][part] for part in ("accuracy", "lower", "upper"))
+        measured, low, high = (round(100 * card[key][part], 3) for part in ("accuracy", "lower", "upper"))
         off = measured - figure
         holds &= abs(off) <= TOLERANCE + 1e-9 if n == IMAGES else low <= figure <= high
-        rows[key] = {
-            "published": figure,
-            "measured": round(measured, 3),
-            "off": round(off, 3),
-            "interval": [round(low, 3), round(high, 3)],
-        }
+        rows[key] = {"published": figure, "measured": measured, "off": round(off, 3), "interval": [low, high]}
     return {"model": name, "images": n, "anchor": n == IMAGES, "holds": holds, **rows}
 
 
