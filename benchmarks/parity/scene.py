@@ -56,7 +56,7 @@ class Scene:
 
 
 def scene(edge: bool = False) -> Scene:
-    """x keeps 0.05 from the edges of the box; with `edge` a quarter of it lies on them. The teacher is right about a
+    """x keeps 0.05 from the edges of the box; with `edge` a sixth of it lies on them. The teacher is right about a
     half of the labels."""
     spec = ModelSpec(
         {"name": "preact_resnet", "width": 4, "blocks": 1}, SHAPE, CLASSES, 0.0, 1.0, (0.5,) * 3, (0.25,) * 3
