@@ -55,9 +55,9 @@ def test_a_nightly_run_does_not_undo_a_rollback(current):
 
 def test_what_passed_without_a_comparison_waits_for_a_person(current, registered):
     new = registered(3.0)
-    current.incomparable = "the champion cannot be judged on today's data: its shape differ"
+    current.incomparable = "the champion cannot be judged on today's data: it takes inputs of another shape"
     done = decide.settle(current, candidate(current, new), PASS)
-    assert done.outcome == "challenger" and "its shape differ" in done.sentence
+    assert done.outcome == "challenger" and "it takes inputs of another shape" in done.sentence
     assert champion.current(current.store, "toy")[0] == 2
     assert current.store.registry.aliases("toy-candidates")["challenger"] == new
 
