@@ -51,8 +51,8 @@ class Subject:
 
     model: float32, eval mode, weights frozen; logits [B, C] of inputs [B, *shape] in [low, high]. names: of the C
     classes. about: what the scorecard says of it. key: names it for resuming. file: what is served, if it is another
-    form of the model. trained_on: content ids that are not judged. unknown: models it comes from of which nobody knows what they
-    were trained on. access: what an attacker may use.
+    form of the model. trained_on: content ids that are not judged. unknown: models it comes from
+    of which nobody knows what they were trained on. access: what an attacker may use.
     """
 
     model: nn.Module

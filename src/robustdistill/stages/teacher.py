@@ -114,7 +114,7 @@ def read_pin(path: Path) -> Pin:
 
 
 def seen(reads: Mapping[str, Path], pin: Pin) -> Seen:
-    """What the pinned model was trained on, as far as it is known. Raises BadInput if the list is missing or changed."""
+    """What the pinned model was trained on, if known. Raises BadInput if its list is missing or changed."""
     unknown = pin.unknown if pin.unknown is not None else [str(pin.origin)]
     if pin.trained_on is None:
         return Seen(unknown=tuple(unknown))
