@@ -100,7 +100,7 @@ def test_a_warm_start_waits_until_the_registry_is_mended(
     monkeypatch.setattr(decide, "warm_start", lambda current: done.append(f"warm start, {len(stages.done)} stages"))
     monkeypatch.setattr(decide, "require_worthy_teacher", _refuse)
     retrain.retrain(str(root))
-    assert done == ["mended"]  # nobody asked for a warm start
+    assert not [word for word in done if "warm" in word]  # nobody asked for one
     params = root / "params.yaml"
     kept = params.read_text()
     params.write_text(kept.replace("warm_start: none", "warm_start: champion"))

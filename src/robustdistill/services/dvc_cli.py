@@ -104,13 +104,10 @@ def fetch_data(root: Path) -> None:
 
 
 def _missing_remote(root: Path) -> str | None:
-    """The folder of the default remote, if it is a folder and not there."""
-    for line in dvc(root, "remote", "list").splitlines():
-        _, told = line.split(maxsplit=1)
-        path = told.removesuffix("(default)").strip()
-        if told.endswith("(default)") and "://" not in path:
-            return None if Path(path).is_dir() else path
-    return None
+    """The default remote, if it is a folder and not there."""
+    name = dvc(root, "config", "core.remote").strip()
+    url = dvc(root, "config", f"remote.{name}.url").strip() if name else ""
+    return None if not url or "://" in url or Path(url).is_dir() else url
 
 
 def push(root: Path) -> None:
