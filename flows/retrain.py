@@ -94,6 +94,11 @@ def reconcile(current: Session) -> list[str]:
     return decide.reconciled(current)
 
 
+@task(name="choose the first weights", **SERVICE)
+def warm_start(current: Session) -> None:
+    decide.warm_start(current)
+
+
 @task(cache_policy=NO_CACHE, name="qualify the teacher")
 def qualify(current: Session) -> None:
     decide.require_worthy_teacher(current.workspace)
@@ -149,7 +154,9 @@ def _chain(current: Session, progress: ProgressArtifacts, data_digest: str | Non
         names = ", ".join(todo) or "nothing"
         return Summary(str(current.workspace.root), "dry run", f"would run: {names}")
     mended = reconcile.submit(current)
-    decide.warm_start(current, todo)
+    if decide.asks_for_champion(current.workspace, todo):
+        mended.result()  # or the champion is still the one before a promotion that a crash cut short
+        warm_start(current)
     before, after = chain.split(todo)
     run_stages(current, progress, before)
     try:

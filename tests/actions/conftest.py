@@ -49,9 +49,11 @@ def store(work: Path) -> Store:
 
 @pytest.fixture
 def make_student(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
-    """make_student(scale, robust=..., clean=...) -> (export folder, score folder)."""
+    """make_student(scale, robust=..., clean=..., classes=...) -> (export folder, score folder)."""
 
-    def make(scale: float = 1.0, *, robust: float = 0.6, clean: float = 0.9) -> tuple[Path, Path]:
+    def make(
+        scale: float = 1.0, *, robust: float = 0.6, clean: float = 0.9, classes: list[str] = CLASSES
+    ) -> tuple[Path, Path]:
         export, score = tmp_path / f"export-{scale}", tmp_path / f"score-{scale}"
         for folder in (export, score):
             shutil.rmtree(folder, ignore_errors=True)
@@ -60,11 +62,13 @@ def make_student(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
         save_file({"scale": np.full(3, scale, np.float32)}, str(export / "model.safetensors"))
         np.save(export / "trained_on.npy", np.array([7, 8, 9]))
         sha = {kind: hashlib.sha256((export / name).read_bytes()).hexdigest() for kind, name in HASHED.items()}
-        (export / "model.json").write_text(json.dumps({"spec": {}, "sha256": sha["safetensors"], "format": 1}))
-        record = {"sha256": sha, "parameters": 21, "bytes": {}, "opset": 20, "classes": CLASSES, "shape": SHAPE}
+        spec = {"shape": SHAPE, "classes": len(classes), "low": 0.0, "high": 1.0}
+        (export / "model.json").write_text(json.dumps({"spec": spec, "sha256": sha["safetensors"], "format": 1}))
+        record = {"sha256": sha, "parameters": 21, "bytes": {}, "opset": 20, "classes": classes, "shape": SHAPE}
         (export / "export.json").write_text(json.dumps(record | {"low": 0.0, "high": 1.0}))
         card = {"subject": {"onnx_sha256": sha["onnx"]}, "threat": {"norm": "linf", "eps": 0.1}}
         card |= {"clean": {"accuracy": clean}, "robust": {"accuracy": robust}}
+        card["per_class"] = [{"class": name} for name in classes]
         (score / "scorecard.json").write_text(json.dumps(card))
         return export, score
 
@@ -76,7 +80,7 @@ def registered(store: Store, make_student: Callable[..., tuple[Path, Path]]) -> 
     """registered(scale, robust=...) -> the version of toy-candidates of that student."""
     from robustdistill.actions.register import register
 
-    def make(scale: float = 1.0, **figures: float) -> int:
+    def make(scale: float = 1.0, **figures: Any) -> int:
         export, score = make_student(scale, **figures)
         run = store.create_run(store.experiment("toy"), "retrain", started=0.0, tags={})
         made = register(store, "toy", export=export, scorecard=score, parent_run=run, tags={}, description="a student")

@@ -10,7 +10,9 @@ import yaml
 from PIL import Image
 
 from robustdistill.actions import init as module
+from robustdistill.actions.data import tree_digest
 from robustdistill.actions.init import init, upgrade
+from robustdistill.actions.version import version_data
 from robustdistill.errors import BadInput, ServiceFailed
 from robustdistill.services import dvc_cli, git_cli
 from robustdistill.workspace import Workspace
@@ -64,6 +66,37 @@ def test_images_of_ones_own_may_come_later(tmp_path: Path) -> None:
     assert not made.data.exists() and dvc_cli.digest(made.root) is None
 
 
+def _clone(workspace: Workspace, into: Path) -> Workspace:
+    git_cli.git(workspace.root, "clone", "--quiet", str(workspace.root), str(into))
+    return Workspace(into)
+
+
+def test_a_clone_takes_its_data_from_a_shared_remote(tmp_path: Path) -> None:
+    made = init(tmp_path / "made", "digits", remote=str(tmp_path / "store"))
+    dvc_cli.push(made.root)
+    assert not (made.root / ".work" / "dvc-remote").exists()
+    clone = _clone(made, tmp_path / "clone")
+    assert version_data(clone) == ""
+    assert tree_digest(clone.data) == dvc_cli.digest(made.root)
+
+
+def test_a_clone_without_a_remote_is_told_what_to_do(tmp_path: Path, workspace: Workspace) -> None:
+    clone = _clone(workspace, tmp_path / "clone")
+    with pytest.raises(BadInput, match="as in a clone") as caught:
+        version_data(clone)
+    assert caught.value.exit_code == 2 and caught.value.where == str(clone.root / ".work" / "dvc-remote")
+    assert "dvc remote modify" in caught.value.fix and "robustdistill init --remote" in caught.value.fix
+    dvc_cli.push(workspace.root)
+    dvc_cli.dvc(clone.root, "remote", "modify", "--local", "local", "url", str(workspace.work / "dvc-remote"))
+    assert version_data(clone) == ""
+
+
+def test_a_remote_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput) as caught:
+        init(tmp_path / "made", "image_folder", remote="nonsense://x")
+    assert caught.value.where == "--remote" and list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("mine")
     with pytest.raises(BadInput, match="not empty"):
@@ -73,7 +106,7 @@ def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("recipe", ["digits", "nonsense"])
 def test_nothing_is_left_of_a_failure(tmp_path: Path, recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(root: Path) -> None:
+    def fail(root: Path, remote: str | None) -> None:
         assert json.loads((root / "teacher.pin.json").read_text())["sha256"] is None
         raise ServiceFailed("no DVC today")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,6 +48,15 @@ def foreign(tmp_path: Path, own: Path) -> Path:
     return path
 
 
+def pinned(workspace: Workspace) -> dict[str, Any]:
+    return dict(json.loads(workspace.pin.read_text()))
+
+
+def nobody_knows(*names: str) -> dict[str, Any]:
+    """What a pin says of weights that came without a list of examples."""
+    return {"trained_on": None, "unknown": list(names)}
+
+
 @pytest.mark.parametrize("origin", ["own", "foreign"])
 def test_weights_are_copied_under_their_hash_and_pinned(
     workspace: Workspace, origin: str, request: pytest.FixtureRequest
@@ -56,7 +66,7 @@ def test_weights_are_copied_under_their_hash_and_pinned(
     kept = workspace.imports / digest
     assert weights.digest(kept / "model.safetensors") == digest
     assert weights.load(kept).spec == SPEC
-    assert json.loads(workspace.pin.read_text()) == {"sha256": digest, "role": "teacher", "origin": path.name}
+    assert pinned(workspace) == {"sha256": digest, "role": "teacher", "origin": path.name} | nobody_knows(path.name)
     assert list(workspace.imports.iterdir()) == [kept]
     assert workspace.params().teacher.source == "file"
     assert teacher.use_file(workspace, path) == digest  # again: nothing new
@@ -122,7 +132,7 @@ def test_several_teachers_are_pinned_as_their_mean(workspace: Workspace, seeds: 
         "sha256": digest,
         "role": "teacher",
         "origin": "mean of seed0.safetensors, seed1.safetensors, seed2.safetensors",
-    }
+    } | nobody_knows(*(f"seed{number}.safetensors" for number in range(3)))
     assert workspace.params().teacher.source == "file"
     assert list(workspace.imports.iterdir()) == [kept]
     assert teacher.use_mean(workspace, "file", [str(path) for path in seeds]) == digest
@@ -162,3 +172,70 @@ def test_teachers_of_other_data_are_not_averaged(workspace: Workspace, own: Path
     with pytest.raises(BadInput, match="classes 10 and 3"):
         teacher.use_mean(workspace, "file", [str(own), str(tmp_path / "other.safetensors")])
     assert not workspace.pin.exists() and not workspace.imports.exists()
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Any:
+    """exported(seed, ids, unknown=()): a model as `export` writes it."""
+    from robustdistill.release import onnx
+
+    def make(seed: int, ids: list[int], unknown: tuple[str, ...] = ()) -> Path:
+        source, out = tmp_path / f"trained{seed}", tmp_path / f"export{seed}"
+        source.mkdir()
+        weights.save(build(SPEC, seed, "teacher"), source)
+        seen, names = np.array(ids, dtype=np.int64), [str(number) for number in range(10)]
+        onnx.export(source, out, names, torch.zeros(2, 1, 8, 8), seen, unknown)
+        return out
+
+    return make
+
+
+def listed(workspace: Workspace) -> list[int]:
+    """The examples that the pinned model saw, as the teacher stage reads them."""
+    from robustdistill.stages.teacher import read_pin, seen
+
+    found = seen({"pin": workspace.pin}, read_pin(workspace.pin))
+    return [int(number) for number in found.ids]
+
+
+def test_what_an_exported_model_saw_comes_along(workspace: Workspace, exported: Any) -> None:
+    """From a file, from a folder of the registry, and as the teacher of the champion."""
+    export = exported(5, [3, 1, 2])
+    digest = teacher.use_file(workspace, export / "model.safetensors")
+    assert listed(workspace) == [1, 2, 3] and pinned(workspace)["unknown"] == []
+    teacher.use_folder(workspace, export, role="start", origin="digits/3")
+    assert listed(workspace) == [1, 2, 3] and pinned(workspace)["unknown"] == []
+    champion = exported(6, [7, 8, 9], ("theirs.safetensors",))
+    assert teacher.begin_from(workspace, digest, champion)
+    assert listed(workspace) == [7, 8, 9] and pinned(workspace)["unknown"] == ["theirs.safetensors"]
+    assert not teacher.begin_from(workspace, "0" * 64, champion)
+
+
+def test_an_average_has_seen_what_its_members_saw(workspace: Workspace, exported: Any, foreign: Path) -> None:
+    members = [exported(5, [1, 2]) / "model.safetensors", exported(6, [2, 3]) / "model.safetensors"]
+    teacher.use_mean(workspace, "file", [str(path) for path in members])
+    assert listed(workspace) == [1, 2, 3] and pinned(workspace)["unknown"] == []
+    teacher.use_mean(workspace, "file", [str(members[0]), str(foreign)])
+    assert listed(workspace) == [1, 2] and pinned(workspace)["unknown"] == [foreign.name]
+
+
+def test_an_older_export_does_not_vouch_for_its_teacher(workspace: Workspace, exported: Any) -> None:
+    export = exported(5, [1, 2])
+    record = json.loads((export / "export.json").read_text())
+    del record["unknown"]
+    (export / "export.json").write_text(json.dumps(record))
+    teacher.use_file(workspace, export / "model.safetensors")
+    assert listed(workspace) == [1, 2]
+    assert pinned(workspace)["unknown"] == ["a model exported before this was recorded"]
+
+
+def test_an_altered_list_is_refused(workspace: Workspace, exported: Any) -> None:
+    export = exported(5, [1, 2])
+    digest = teacher.use_file(workspace, export / "model.safetensors")
+    [kept] = (workspace.imports / digest).glob("*.npy")
+    np.save(kept, np.array([1], dtype=np.int64))
+    with pytest.raises(BadInput, match="was changed"):
+        listed(workspace)
+    np.save(export / "trained_on.npy", np.array([1], dtype=np.int64))
+    with pytest.raises(BadInput, match="sha256 differs"):
+        teacher.use_file(workspace, export / "model.safetensors")

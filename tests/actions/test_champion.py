@@ -16,7 +16,7 @@ def promoted(store, work, number):
 def test_before_the_first_promotion_there_is_nothing(store, work):
     assert champion.current(store, "toy") == (None, None)
     assert champion.fetch(store, "toy", "champion", work / "models") is None
-    assert champion.rivals(store, "toy", 3) == []
+    assert champion.rivals(store, "toy") == []
     with pytest.raises(BadInput, match="has no version 3"):
         champion.fetch(store, "toy", 3, work / "models")
 
@@ -54,8 +54,7 @@ def test_a_version_of_somebody_else_is_refused(store, work):
 def test_rivals_are_the_most_robust_and_of_equals_the_newest(store, work, registered):
     for scale, robust in ((1.0, 0.5), (2.0, 0.7), (3.0, 0.7), (4.0, 0.6)):
         promoted(store, work, registered(scale, robust=robust))
-    assert champion.rivals(store, "toy", 3) == [3, 2, 4]
-    assert champion.rivals(store, "toy", 1) == [3]
+    assert champion.rivals(store, "toy") == [3, 2, 4, 1]
     assert champion.current(store, "toy")[0] == 4
 
 
@@ -63,13 +62,13 @@ def test_best_does_not_compare_across_threat_models(store, work, registered):
     for scale, robust in ((1.0, 0.9), (2.0, 0.5)):
         promoted(store, work, registered(scale, robust=robust))
     store.registry.tag("toy", 1, {"robustdistill.threat": "linf 0.001"})
-    assert champion.rivals(store, "toy", 1) == [2]
+    assert champion.rivals(store, "toy") == [2]
 
 
 def test_best_and_the_way_back_pass_over_what_was_withdrawn(store, work, registered):
     for scale, robust in ((1.0, 0.5), (2.0, 0.6), (3.0, 0.9)):
         promoted(store, work, registered(scale, robust=robust))
     rollback(store, "toy", None, by="me", why="complaints", work=work)
-    assert champion.rivals(store, "toy", 1) == [2]
+    assert champion.rivals(store, "toy") == [2, 1]
     assert rollback(store, "toy", None, by="me", why="more complaints", work=work).version == 1  # not 3 again
     assert [version.number for version in champion.confirmed(store, "toy")] == [1]

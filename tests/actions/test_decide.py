@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from robustdistill.actions import champion, decide
+from robustdistill.actions import champion, decide, intent, reconcile
 from robustdistill.actions.promote import promote, rollback
 from robustdistill.actions.register import Registered
 from robustdistill.actions.report import verdict_markdown
@@ -55,9 +55,9 @@ def test_a_nightly_run_does_not_undo_a_rollback(current):
 
 def test_what_passed_without_a_comparison_waits_for_a_person(current, registered):
     new = registered(3.0)
-    current.incomparable = "the champion cannot be judged on today's data: its shape differ"
+    current.incomparable = "the champion cannot be judged on today's data: it takes inputs of another shape"
     done = decide.settle(current, candidate(current, new), PASS)
-    assert done.outcome == "challenger" and "its shape differ" in done.sentence
+    assert done.outcome == "challenger" and "it takes inputs of another shape" in done.sentence
     assert champion.current(current.store, "toy")[0] == 2
     assert current.store.registry.aliases("toy-candidates")["challenger"] == new
 
@@ -72,3 +72,22 @@ def test_what_did_not_pass_moves_nothing(current, registered, verdict, outcome):
 def test_a_verdict_reads_as_a_table():
     rule = {"rule": "robust", "status": "fail", "sentence": "below the floor"}
     assert "| ✘ | robust | below the floor |" in verdict_markdown({"verdict": "fail", "rules": [rule], "gain": None})
+
+
+def test_a_warm_start_is_the_champions_after_what_a_crash_left_was_mended(current, registered, monkeypatch):
+    """Version 3 was promoted when a crash came: asked too early, the teacher of version 2 would be taken."""
+    store, work = current.store, current.workspace.work
+    begun = []
+    monkeypatch.setattr(decide.teacher, "begin_from", lambda workspace, sha, export: begun.append((sha, export)))
+    for number in (1, 2):
+        store.registry.tag("toy", number, {decide.TEACHER: f"teacher {number}"})
+    number = registered(3.0)
+    store.registry.tag("toy-candidates", number, {decide.TEACHER: "teacher 3"})
+    with monkeypatch.context() as patch:
+        patch.setattr(intent, "complete", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            promote(store, "toy", number, verdict={"verdict": "pass"}, record={}, by="me", work=work)
+    reconcile.reconcile(store, "toy", work)
+    decide.warm_start(current)
+    sha = store.registry.version("toy", 3).tags["robustdistill.sha256"]
+    assert begun == [("teacher 3", work / "models" / sha)]

@@ -161,7 +161,13 @@ def test_a_warm_start_begins_from_the_teacher_of_the_champion(
 ) -> None:
     registry, workspace = scenario.registry(root), Workspace.find(root)
     first = registry.version("digits", 1).tags[TEACHER]
-    assert scenario.read(workspace.pin) == {"sha256": first, "role": "start", "origin": "the champion's teacher"}
+    pin = scenario.read(workspace.pin)
+    assert (pin["sha256"], pin["role"], pin["origin"]) == (first, "start", "the champion's teacher")
+    seen, teachers = (
+        np.load(root / "artifacts" / "export" / name / "trained_on.npy") for name in ("student", "teacher")
+    )
+    before = np.load(workspace.imports / first / f"{pin['trained_on']}.npy")
+    assert set(before) <= set(teachers) <= set(seen)
     assert f"the teacher begins from the champion's teacher, {first[:12]}" in workspace.journal.read_text()
     trained = weights.digest(root / "artifacts" / "teacher" / "model.safetensors")
     warm = workspace.params()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,32 @@ def test_a_dry_run_only_says_what_would_run(root: Path, stages: Stages) -> None:
     result = retrain.retrain(str(root), dry_run=True)
     assert result["outcome"] == "dry run" and "prepare" in result["sentence"]
     assert stages.done == []
+
+
+def test_a_warm_start_waits_until_the_registry_is_mended(
+    root: Path, stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The champion is another one before a promotion that a crash cut short has been completed."""
+    done: list[str] = []
+
+    def mend(current: Any) -> list[str]:
+        time.sleep(0.5)
+        done.append("mended")
+        return []
+
+    monkeypatch.setattr(decide, "reconciled", mend)
+    monkeypatch.setattr(decide, "warm_start", lambda current: done.append(f"warm start, {len(stages.done)} stages"))
+    monkeypatch.setattr(decide, "require_worthy_teacher", _refuse)
+    retrain.retrain(str(root))
+    assert not [word for word in done if "warm" in word]  # nobody asked for one
+    params = root / "params.yaml"
+    kept = params.read_text()
+    params.write_text(kept.replace("warm_start: none", "warm_start: champion"))
+    done.clear()
+    stages.done.clear()
+    retrain.retrain(str(root))
+    params.write_text(kept)
+    assert done == ["mended", "warm start, 0 stages"]
 
 
 def test_an_event_about_other_data_is_refused(root: Path, stages: Stages) -> None:

@@ -115,7 +115,7 @@ def test_a_champion_of_another_shape_leaves_the_decision_to_a_person(
 ) -> None:
     assert (other_shape["outcome"], other_shape["exit_code"]) == ("challenger", 0)
     assert "waits as `challenger`" in other_shape["sentence"]
-    assert "its shape differ, [1, 8, 8] and [3, 10, 10]" in other_shape["sentence"]
+    assert "it takes inputs of shape [1, 8, 8], the data have [3, 10, 10]" in other_shape["sentence"]
     assert scenario.rules(other_shape)["champion_robust"] == "not_applicable"
     assert aliases(here) == {"champion": 2, "previous": 1}
     assert aliases(here, "digits-candidates") == {"challenger": 3}

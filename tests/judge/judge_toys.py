@@ -87,12 +87,14 @@ def write_prepared(folder: Path, x: np.ndarray, y: np.ndarray, classes: int, low
     ).write(folder)
 
 
-def write_export(model: Classifier, out: Path, classes: int, trained_on: tuple[int, ...] = ()) -> None:
+def write_export(
+    model: Classifier, out: Path, classes: int, trained_on: tuple[int, ...] = (), unknown: tuple[str, ...] = ()
+) -> None:
     source = out.with_name(f"{out.name}-weights")
     source.mkdir(exist_ok=True)
     weights.save(model, source)
     names, seen = [f"class {number}" for number in range(classes)], np.array(trained_on, dtype=np.int64)
-    onnx.export(source, out, names, torch.zeros(2, 1, EDGE, EDGE), seen)
+    onnx.export(source, out, names, torch.zeros(2, 1, EDGE, EDGE), seen, unknown)
 
 
 def params_for(norm: str, eps: float, **judge: Any) -> Params:

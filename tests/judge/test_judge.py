@@ -130,6 +130,19 @@ def test_what_the_model_was_trained_on_is_not_judged(make: Make) -> None:
     assert not np.isin(np.load(case.root / "score" / "ids.npy"), seen).any()
 
 
+def test_what_nobody_recorded_is_said_and_forbids_nothing(make: Make) -> None:
+    case = make(2, autoattack="none", attacks=[{"name": "fgsm"}])
+    write_export(case.model, case.export, case.classes, unknown=("theirs.safetensors",))
+    found = {item["name"]: item for item in judged(case)["health"]}
+    assert (found["origin"]["ok"], found["origin"]["level"]) == (False, "warning")
+    assert "what theirs.safetensors was trained on is unknown" in found["origin"]["sentence"]
+    record = json.loads((case.export / "export.json").read_text())
+    del record["unknown"]  # as an earlier version of the program wrote it
+    write_json(case.export / "export.json", record)
+    [said] = [item["sentence"] for item in judged(case, "older")["health"] if item["name"] == "origin"]
+    assert "before this was recorded" in said
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "model.onnx", "trained_on.npy"])
 def test_changed_weights_are_refused(make: Make, name: str) -> None:
     case = make(2)

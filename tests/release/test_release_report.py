@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -231,3 +232,10 @@ def test_ticks_are_round_and_inside(low: float, high: float, whole: bool) -> Non
     assert 2 <= len(ticks) <= 8
     assert all(low - 1e-9 <= tick <= high + 1e-9 for tick in ticks)
     assert not whole or all(tick == round(tick) for tick in ticks)
+
+
+def test_a_teacher_that_was_trained_anew_is_told(artifacts: Path) -> None:
+    path = artifacts / "teacher" / "summary.json"
+    news = "trained anew instead of from the champion's teacher: that one has classes 3, the data have 2"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"news": news}))
+    assert f"teacher: {news}" in Page(render(artifacts, title="digits", verdict=None, facts=FACTS)).words

@@ -19,6 +19,7 @@ def test_the_stage_writes_all_that_is_judged_and_served(tmp_path: Path) -> None:
     assert names == {"model.onnx", "model.safetensors", "model.json", "trained_on.npy", "export.json"}
     seen = [np.load(tmp_path / "prepare" / f"{split}_id.npy") for split in ("train", "val")]
     assert np.array_equal(np.load(tmp_path / "out" / "trained_on.npy"), np.unique(np.concatenate(seen)))
-    assert json.loads((tmp_path / "out" / "export.json").read_text())["classes"] == made.CLASSES
+    record = json.loads((tmp_path / "out" / "export.json").read_text())
+    assert (record["classes"], record["unknown"]) == (made.CLASSES, [])
     copied = (tmp_path / "out" / "model.safetensors").read_bytes()
     assert copied == (tmp_path / "model" / "model.safetensors").read_bytes()

@@ -15,6 +15,7 @@ import torch
 from robustdistill import models
 from robustdistill.config import Params, options
 from robustdistill.data.prepared import Manifest
+from robustdistill.data.seen import IDS, UNKNOWN, Seen
 from robustdistill.engine.devices import Compute
 from robustdistill.errors import BadInput
 from robustdistill.journal import Journal, read
@@ -174,8 +175,10 @@ def test_the_teacher_trains_on_stored_examples(stage: Stage, use: str) -> None:
     assert summary(plain)["sha256"] != summary(changed)["sha256"]
 
 
-def pin(reads: dict[str, Path], role: str, **changes: Any) -> str:
-    """Imports a model with a normalisation of its own, as `robustdistill teacher use` does."""
+def pin(
+    reads: dict[str, Path], role: str, *, origin: str = "elsewhere", saw: list[int] | None = None, **changes: Any
+) -> str:
+    """Imports a model with a normalisation of its own, as `robustdistill teacher use` does. saw: content ids."""
     record = {"model": NANO, "shape": (1, 8, 8), "classes": 2, "low": 0.0, "high": 1.0, "mean": (0.1,), "std": (0.9,)}
     model = models.build(ModelSpec(**(record | changes)), 7, "foreign").eval()
     part = reads["pin"].parent / "part"
@@ -184,7 +187,13 @@ def pin(reads: dict[str, Path], role: str, **changes: Any) -> str:
     folder = reads["pin"].parent / "imports" / sha256
     folder.parent.mkdir(exist_ok=True)
     part.rename(folder)
-    reads["pin"].write_text(json.dumps({"sha256": sha256, "role": role, "origin": "elsewhere"}))
+    record = {"sha256": sha256, "role": role, "origin": origin}
+    if saw is not None:
+        np.save(folder / "ids.npy", np.array(saw, dtype=np.int64))
+        digest = weights.digest(folder / "ids.npy")
+        (folder / "ids.npy").rename(folder / f"{digest}.npy")
+        record |= {"trained_on": digest, "unknown": []}
+    reads["pin"].write_text(json.dumps(record))
     return sha256
 
 
@@ -194,7 +203,7 @@ def test_a_teacher_from_elsewhere_is_taken_as_it_is(stage: Stage, reads: dict[st
     params = make_params(teacher={"source": source})
     out = stage(teacher, params, "teacher")
     found = summary(out)
-    assert sorted(path.name for path in out.iterdir()) == FILES
+    assert sorted(path.name for path in out.iterdir()) == sorted([*FILES, IDS, UNKNOWN])
     assert (found["sha256"], found["origin"], found["epochs"]) == (sha256, "elsewhere", 0)
     assert 0 <= found["val_pgd"] <= found["val_clean"] <= 1
     assert weights.load(out).spec.mean == (0.1,)
@@ -281,6 +290,64 @@ def test_a_warm_start_of_another_architecture_is_refused(stage: Stage, reads: di
     pin(reads, "start", model={"name": "small_cnn", "size": "micro"})
     with pytest.raises(BadInput, match="micro"):
         stage(teacher, make_params(teacher={"warm_start": "champion"}), "teacher")
+
+
+@pytest.mark.parametrize("change", [{"classes": 3}, {"shape": (1, 9, 9)}, {"high": 255.0}])
+def test_a_nightly_run_goes_on_where_the_data_have_outgrown_the_champion(
+    stage: Stage, reads: dict[str, Path], tools: Tools, change: dict[str, Any]
+) -> None:
+    warm = make_params(teacher={"warm_start": "champion"})
+    cold = summary(stage(teacher, make_params(), "cold"))
+    pin(reads, "start", origin=teacher.CHAMPIONS, saw=[1, 2], **change)
+    out = stage(teacher, warm, "warm")
+    found = summary(out)
+    [key] = change
+    assert found["sha256"] == cold["sha256"]
+    assert f"trained anew instead of from the champion's teacher: that one has {key}" in found["news"]
+    assert Seen.read(out).ids.size == 0  # nothing of it went in
+    alarms = [record for _, record in read(tools.journal.path) if record["event"] == "alarm"]
+    assert {(alarm["kind"], alarm["message"]) for alarm in alarms} >= {("no warm start", found["news"])}
+
+
+def test_damaged_or_chosen_weights_are_never_passed_over(stage: Stage, reads: dict[str, Path]) -> None:
+    warm = make_params(teacher={"warm_start": "champion"})
+    sha256 = pin(reads, "start", origin=teacher.CHAMPIONS, classes=3)
+    corrupt(reads)
+    with pytest.raises(BadInput, match="was changed"):
+        stage(teacher, warm, "teacher")
+    shutil.rmtree(reads["pin"].parent / "imports" / sha256)
+    with pytest.raises(BadInput, match="is not here"):
+        stage(teacher, warm, "teacher")
+    pin(reads, "start", classes=3)  # a person named these
+    with pytest.raises(BadInput, match="has classes 3, the data have 2"):
+        stage(teacher, warm, "teacher")
+
+
+@pytest.mark.parametrize("role", ["teacher", "start"])
+def test_a_student_comes_from_all_that_its_teacher_comes_from(stage: Stage, reads: dict[str, Path], role: str) -> None:
+    from robustdistill.stages import export
+
+    pin(reads, role, saw=[2001, 5000])
+    chosen = {"source": "registry"} if role == "teacher" else {"warm_start": "champion"}
+    params = make_params(teacher=chosen)
+    for name, module in (("teacher", teacher), ("student", student)):
+        reads["model"] = stage(module, params, name)
+        record = json.loads((stage(export, params, "export") / "export.json").read_text())
+        ids = np.load(reads["model"].parent / "export" / "trained_on.npy")
+        own = [np.load(reads["prepare"] / f"{split}_id.npy") for split in ("train", "val")]
+        assert np.array_equal(ids, np.unique(np.concatenate([*own, [2001, 5000]])))
+        assert record["unknown"] == []
+
+
+def test_a_foreign_teacher_leaves_its_student_with_a_question(stage: Stage, reads: dict[str, Path]) -> None:
+    from robustdistill.stages import export
+
+    pin(reads, "teacher")
+    params = make_params(teacher={"source": "file"})
+    stage(teacher, params, "teacher")
+    reads["model"] = stage(student, params, "student")
+    out = stage(export, params, "export")
+    assert json.loads((out / "export.json").read_text())["unknown"] == ["elsewhere"]
 
 
 @pytest.mark.slow

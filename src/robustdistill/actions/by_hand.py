@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from robustdistill.actions import chain, champion, decide, promote
+from robustdistill.actions import chain, champion, decide, promote, references
 from robustdistill.actions.replay import replay
 from robustdistill.actions.rescored import rescored, sha256
 from robustdistill.actions.session import Session
@@ -30,8 +30,10 @@ def judge_candidate(current: Session, version: int) -> Verdict:
     require_unaltered_results(workspace, chain.JUDGED_ON)
     export = _export(current, f"{workspace.name}-candidates", version)
     found = rescored(workspace, export, current.run, up_to_date=False)
-    against = {} if _is_champion(current, export) else decide.references(current)
-    return verdict(_policy(workspace), found, None, against, decide.costs_of(export))
+    if _is_champion(current, export):
+        return verdict(_policy(workspace), found, None, {}, decide.costs_of(export))
+    against = references.gather(current)
+    return against.named(verdict(_policy(workspace), found, None, against.judged, decide.costs_of(export)))
 
 
 def _is_champion(current: Session, export: Path) -> bool:
@@ -74,8 +76,9 @@ def judge_champion(current: Session) -> Summary:
     require_unaltered_results(workspace, chain.JUDGED_ON)
     export = _export(current, workspace.name, "champion")
     found = rescored(workspace, export, current.run, up_to_date=False)
-    against = {key: value for key, value in decide.references(current).items() if key != "champion"}
-    result = verdict(_policy(workspace), found, None, against, decide.costs_of(export))
+    against = references.gather(current)
+    best = {key: value for key, value in against.judged.items() if key != "champion"}
+    result = against.named(verdict(_policy(workspace), found, None, best, decide.costs_of(export)))
     outcome: Outcome = {"pass": "unchanged", "challenger": "unchanged", "unhealthy": "unhealthy"}.get(
         result.verdict, "refused"
     )  # type: ignore[assignment]

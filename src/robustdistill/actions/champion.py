@@ -81,9 +81,9 @@ def withdrawn(store: Store, name: str, sha256: str) -> int | None:
     return next((version.number for version in same if version.tags.get(STATE) == "withdrawn"), None)
 
 
-def rivals(store: Store, name: str, count: int) -> list[int]:
-    """The versions of NAME that may be the best ever: those with the highest recorded robust accuracy, at most `count`
-    and each content once, the newest of equals first.
+def rivals(store: Store, name: str) -> list[int]:
+    """The versions of NAME that may be the best ever: the highest recorded robust accuracy first, each content once,
+    the newest of equals first.
 
     Recorded figures are of different days' test sets, so the best of these is known only when all are judged today.
     Figures under different threat models do not compare at all: only versions under the champion's count (the
@@ -101,4 +101,4 @@ def rivals(store: Store, name: str, count: int) -> list[int]:
     distinct: dict[str, int] = {}
     for version in ranked:
         distinct.setdefault(version.tags[SHA], version.number)
-    return [*distinct.values()][:count]
+    return [*distinct.values()]

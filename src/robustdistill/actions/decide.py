@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robustdistill.actions import champion, package, promote, reconcile, record, register, teacher
+from robustdistill.actions import champion, package, promote, reconcile, record, references, register, teacher
 from robustdistill.actions.replay import replay
-from robustdistill.actions.rescored import rescored
 from robustdistill.actions.session import Session
 from robustdistill.actions.summary import Outcome
 from robustdistill.actions.version import require_unaltered_results
@@ -25,7 +24,6 @@ from robustdistill.release.card import model_card
 from robustdistill.workspace import Workspace
 
 TEACHER = "robustdistill.teacher_sha256"
-RIVALS = 3  # promoted versions that are judged again to find the best ever; each costs one evaluation
 
 
 @dataclass(frozen=True)
@@ -95,42 +93,6 @@ def lineage(workspace: Workspace) -> dict[str, str]:
     }
 
 
-def references(current: Session) -> dict[str, Evidence]:
-    """Today's champion and the best version so far, all judged today; {} before the first promotion.
-
-    One that takes other inputs or classes than today's is left out and noted: then a person has to decide.
-    """
-    store, name = current.store, current.workspace.name
-    found = {"champion": _judged(current, "champion")}
-    best = [_judged(current, number) for number in champion.rivals(store, name, RIVALS)]
-    found["best"] = max(filter(None, best), key=lambda evidence: evidence.robust.mean(), default=None)
-    return {role: evidence for role, evidence in found.items() if evidence is not None}
-
-
-def _judged(current: Session, version: int | str) -> Evidence | None:
-    """A promoted version under today's judge; None if there is none, or if it cannot be judged on today's data."""
-    workspace = current.workspace
-    export = champion.fetch(current.store, workspace.name, version, workspace.work / "models")
-    if export is None:
-        return None
-    misfit = _misfit(workspace, export)
-    if misfit:
-        who = "the champion" if version == "champion" else f"version {version}"
-        current.incomparable = f"{who} cannot be judged on today's data: {misfit}"
-        return None
-    return rescored(workspace, export, current.run, up_to_date=current.up_to_date)
-
-
-def _misfit(workspace: Workspace, export: Path) -> str:
-    """Why a model cannot take today's data, in words; "" if it can."""
-    theirs = json.loads((export / "export.json").read_text(encoding="utf-8"))
-    ours = json.loads((workspace.artifacts / "prepare" / "manifest.json").read_text(encoding="utf-8"))
-    for what in ("shape", "classes", "low", "high"):
-        if theirs[what] != ours[what]:
-            return f"its {what} differ, {theirs[what]} and {ours[what]}"
-    return ""
-
-
 def registered(current: Session) -> register.Registered:
     """The student as a version of NAME-candidates; an unchanged one makes no new version."""
     workspace = current.workspace
@@ -161,28 +123,34 @@ def _in_words(tags: Mapping[str, str]) -> dict[str, str]:
     return {key.removeprefix("robustdistill.").replace("_", " "): value for key, value in tags.items()}
 
 
-def warm_start(current: Session, todo: list[str]) -> None:
-    """Before a teacher is trained anew: pins the teacher of today's champion as its start, if params ask for that."""
-    workspace = current.workspace
+def asks_for_champion(workspace: Workspace, todo: list[str]) -> bool:
+    """Whether a teacher is about to be trained that begins from the teacher of today's champion."""
     asked = workspace.params().teacher
-    if "teacher" not in todo or asked.source != "train" or asked.warm_start != "champion":
-        return
-    number, _ = champion.current(current.store, workspace.name)
+    return "teacher" in todo and asked.source == "train" and asked.warm_start == "champion"
+
+
+def warm_start(current: Session) -> None:
+    """Pins the teacher of today's champion as the first weights of the next one; reconciled before, or it may be the
+    wrong one. The student saw all that its teacher saw, so its list of examples stands for the teacher's."""
+    workspace, store = current.workspace, current.store
+    number, _ = champion.current(store, workspace.name)
     if number is not None:
-        tags = current.store.registry.version(workspace.name, number).tags
-        teacher.begin_from(workspace, tags.get(TEACHER, ""))
+        tags = store.registry.version(workspace.name, number).tags
+        export = champion.require(store, workspace.name, number, workspace.work / "models")
+        teacher.begin_from(workspace, tags.get(TEACHER, ""), export)
 
 
 def judge_student(current: Session) -> Verdict:
     """The gate's verdict on the student, on today's evidence."""
-    workspace = current.workspace
-    return verdict(
+    workspace, against = current.workspace, references.gather(current)
+    result = verdict(
         workspace.policy(),
         evidence(workspace, "student"),
         evidence(workspace, "control"),
-        references(current),
+        against.judged,
         costs_of(workspace.artifacts / "export" / "student"),
     )
+    return against.named(result)
 
 
 def settle(current: Session, candidate: register.Registered, result: Verdict) -> Decision:

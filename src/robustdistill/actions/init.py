@@ -31,12 +31,19 @@ COMMITTED = (
 
 
 def init(
-    directory: Path, recipe: str, *, name: str | None = None, download: bool = False, source_path: Path | None = None
+    directory: Path,
+    recipe: str,
+    *,
+    name: str | None = None,
+    download: bool = False,
+    source_path: Path | None = None,
+    remote: str | None = None,
 ) -> Workspace:
     """A workspace at `directory`, which must not exist or be empty. Built beside it and moved there at the end.
 
     name: of the registered model, default the recipe's. download: the recipe's data may be fetched from its public
-    host. source_path: where the data lies already.
+    host. source_path: where the data lies already. remote: URL or folder where DVC
+    keeps data and results for all clones; default: a folder inside the workspace.
     Raises BadInput (unknown recipe, folder in use, unusable data) or ServiceFailed (git, DVC).
     """
     chosen = recipes.load(recipe, model_name=name)
@@ -47,11 +54,16 @@ def init(
     with _built_beside(target) as folder:
         _write(chosen, folder)
         git_cli.init(folder)
-        dvc_cli.init(folder)
+        dvc_cli.init(folder, _absolute(remote))
         if source_path or not chosen.needs_path:
             _add_data(chosen, folder, download=download, source_path=source_path)
         git_cli.commit(folder, COMMITTED, f"Start from the recipe {recipe}")
     return Workspace.find(target)
+
+
+def _absolute(remote: str | None) -> str | None:
+    """A folder from the root on, for all clones on this machine; a URL as it is."""
+    return str(Path(remote).expanduser().resolve()) if remote and "://" not in remote else remote
 
 
 @contextmanager

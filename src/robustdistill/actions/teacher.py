@@ -10,6 +10,8 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +19,7 @@ from robustdistill.errors import BadInput
 from robustdistill.workspace import Workspace, write_atomically
 
 if TYPE_CHECKING:
+    from robustdistill.data.seen import Seen
     from robustdistill.models import Classifier
 
 Role = Literal["teacher", "start"]
@@ -32,7 +35,7 @@ def use_file(workspace: Workspace, weights: Path, settings: Path | None = None, 
     """
     from robustdistill.models import weights as files
 
-    return _import(workspace, files.load_file(weights, settings), role, weights.name, "file")
+    return _import(workspace, files.load_file(weights, settings), role, weights.name, "file", _seen_by_file(weights))
 
 
 def use_registry(workspace: Workspace, what: str, *, role: Role = "teacher") -> str:
@@ -52,14 +55,18 @@ def use_mean(
     from robustdistill.models import weights as files
 
     found: list[tuple[Classifier, str]] = []
+    seen: list[Seen] = []
     for what in whats:
         if source == "file":
             found.append((files.load_file(Path(what), settings), files.digest(Path(what))))
+            seen.append(_seen_by_file(Path(what)))
         else:
             folder = _version(workspace, what)
             found.append((files.load(folder), files.digest(folder / "model.safetensors")))
+            seen.append(_seen_by(folder, what))
     names = [Path(what).name if source == "file" else what for what in whats]
-    return _import(workspace, ensemble.average(found), role, f"mean of {', '.join(names)}", source)
+    origin = f"mean of {', '.join(names)}"
+    return _import(workspace, ensemble.average(found), role, origin, source, reduce(or_, seen))
 
 
 def use_folder(workspace: Workspace, folder: Path, *, role: Role, origin: str) -> str:
@@ -68,12 +75,12 @@ def use_folder(workspace: Workspace, folder: Path, *, role: Role, origin: str) -
 
     files.load(folder)
     digest = files.digest(folder / "model.safetensors")
-    return _keep(workspace, folder, digest, role, origin, "registry")
+    return _keep(workspace, folder, digest, role, origin, "registry", _seen_by(folder, origin))
 
 
 def use_none(workspace: Workspace) -> None:
     """Back to a teacher that is trained here, from drawn weights."""
-    _pin(workspace, NO_PIN)
+    _write_pin(workspace, NO_PIN)
     _set(workspace, source="train", warm_start="none")
 
 
@@ -83,12 +90,32 @@ def keep(workspace: Workspace) -> None:
     _copy(workspace, folder, str(_json(folder / "model.json")["sha256"]))
 
 
-def begin_from(workspace: Workspace, digest: str) -> bool:
-    """Pins kept weights as those the next training begins from; False if they were not kept here."""
+def begin_from(workspace: Workspace, digest: str, champion: Path) -> bool:
+    """Pins the champion's teacher as what the next training begins from; False if it was not kept here.
+
+    champion: its exported model, which names what it saw, through its teacher too.
+    """
+    from robustdistill.stages.teacher import CHAMPIONS
+
     kept = (workspace.imports / digest / "model.safetensors").is_file()
     if kept:
-        _pin(workspace, {"sha256": digest, "role": "start", "origin": "the champion's teacher"})
+        _pin(workspace, digest, "start", CHAMPIONS, _seen_by(champion, CHAMPIONS))
     return kept
+
+
+def _seen_by_file(weights: Path) -> Seen:
+    return _seen_by(weights.parent if weights.name == "model.safetensors" else None, weights.name)
+
+
+def _seen_by(folder: Path | None, origin: str) -> Seen:
+    """What an exported model was trained on, as it says itself; of other weights nobody knows. Raises BadInput."""
+    from robustdistill.actions import package
+    from robustdistill.data.seen import Seen, read_ids, unknown_of
+
+    if folder is None or not (folder / "export.json").is_file():
+        return Seen(unknown=(origin,))
+    record = package.require_whole(folder)
+    return Seen(read_ids(folder / "trained_on.npy"), unknown_of(record))
 
 
 def _version(workspace: Workspace, what: str) -> Path:
@@ -101,14 +128,14 @@ def _version(workspace: Workspace, what: str) -> Path:
     return registered_folder(workspace, name, int(version) if version.isdigit() else version)
 
 
-def _import(workspace: Workspace, model: Classifier, role: Role, origin: str, source: Source) -> str:
+def _import(workspace: Workspace, model: Classifier, role: Role, origin: str, source: Source, seen: Seen) -> str:
     from robustdistill.models import weights as files
 
     scratch = workspace.imports / f".new.{os.getpid()}.part"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     try:
-        return _keep(workspace, scratch, files.save(model, scratch), role, origin, source)
+        return _keep(workspace, scratch, files.save(model, scratch), role, origin, source, seen)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -125,9 +152,9 @@ def _copy(workspace: Workspace, folder: Path, digest: str) -> None:
     part.rename(kept)
 
 
-def _keep(workspace: Workspace, folder: Path, digest: str, role: Role, origin: str, source: Source) -> str:
+def _keep(workspace: Workspace, folder: Path, digest: str, role: Role, origin: str, source: Source, seen: Seen) -> str:
     _copy(workspace, folder, digest)
-    _pin(workspace, {"sha256": digest, "role": role, "origin": origin})
+    _pin(workspace, digest, role, origin, seen)
     if role == "teacher":
         _set(workspace, source=source)
     else:
@@ -135,7 +162,25 @@ def _keep(workspace: Workspace, folder: Path, digest: str, role: Role, origin: s
     return digest
 
 
-def _pin(workspace: Workspace, record: dict[str, Any]) -> None:
+def _pin(workspace: Workspace, digest: str, role: Role, origin: str, seen: Seen) -> None:
+    """Pins kept weights, with the hash of the list of what they saw, which is kept beside them under that hash."""
+    known = _keep_ids(workspace.imports / digest, seen) if len(seen.ids) else None
+    record = {"sha256": digest, "role": role, "origin": origin}
+    _write_pin(workspace, record | {"trained_on": known, "unknown": list(seen.unknown)})
+
+
+def _keep_ids(folder: Path, seen: Seen) -> str:
+    from robustdistill.data.files import write_npy
+    from robustdistill.models import weights as files
+
+    part = folder / f".{os.getpid()}.npy"
+    write_npy(part, seen.ids)
+    digest = files.digest(part)
+    part.replace(folder / f"{digest}.npy")
+    return digest
+
+
+def _write_pin(workspace: Workspace, record: dict[str, Any]) -> None:
     write_atomically(workspace.pin, json.dumps(record, indent=2, sort_keys=True) + "\n")
 
 

@@ -20,9 +20,16 @@ EXISTING = click.Path(path_type=Path, exists=True)
 @click.option("--name", help="of the registered model; default: the recipe's")
 @click.option("--download", is_flag=True, help="the recipe's data may be fetched from its public host")
 @click.option("--path", "source_path", type=EXISTING, help="where the data lies already")
+@click.option("--remote", help="URL or folder where DVC keeps data and results, for clones too; default: in DIRECTORY")
 @pass_settings
 def init(
-    settings: Settings, directory: Path, recipe: str, name: str | None, download: bool, source_path: Path | None
+    settings: Settings,
+    directory: Path,
+    recipe: str,
+    name: str | None,
+    download: bool,
+    source_path: Path | None,
+    remote: str | None,
 ) -> None:
     """Make a workspace from a recipe.
 
@@ -43,7 +50,7 @@ def init(
     from robustdistill.actions.init import init as make
 
     settings.say(f"making {directory} from the recipe {recipe} (data, git and DVC: some seconds) ...")
-    made = make(directory, recipe, name=name, download=download, source_path=source_path)
+    made = make(directory, recipe, name=name, download=download, source_path=source_path, remote=remote)
     after = f"python flows/retrain.py --workspace {directory}"
     if not made.data.exists():
         after = f"robustdistill --workspace {directory} data add PATH"

@@ -65,6 +65,7 @@ def checks(trial: Trial, curve: Curve) -> list[Check]:
         _inside(trial),
         *_unseen(trial),
         *_last_word(trial),
+        *_origin(trial),
     ]
 
 
@@ -172,6 +173,16 @@ def _last_word(trial: Trial) -> Iterator[Check]:
     count = len(trial.warnings)
     said = "; ".join(trial.warnings) or "nothing"
     yield _limit("autoattack_warnings", count, 0, f"AutoAttack warns of: {said}", "warning")
+
+
+def _origin(trial: Trial) -> Iterator[Check]:
+    """What a model has seen is left out of the sample; what nobody recorded cannot be."""
+    if unknown := trial.subject.unknown:
+        sentence = (
+            f"what {', '.join(unknown)} was trained on is unknown, and this model comes from it: it may have seen "
+            "judged examples, so the figures may be too high"
+        )
+        yield Check("origin", False, "warning", float(len(unknown)), 0.0, sentence)
 
 
 def _rows(trial: Trial, *kinds: str) -> list[Row]:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from robustdistill.attacks import Access
 from robustdistill.attacks.goals import is_wrong
+from robustdistill.data.seen import unknown_of
 from robustdistill.engine.devices import Compute
 from robustdistill.errors import BadInput
 from robustdistill.judge import foreign
@@ -50,7 +51,8 @@ class Subject:
 
     model: float32, eval mode, weights frozen; logits [B, C] of inputs [B, *shape] in [low, high]. names: of the C
     classes. about: what the scorecard says of it. key: names it for resuming. file: what is served, if it is another
-    form of the model. trained_on: content ids that are not judged. access: what an attacker may use.
+    form of the model. trained_on: content ids that are not judged. unknown: models it comes from
+    of which nobody knows what they were trained on. access: what an attacker may use.
     """
 
     model: nn.Module
@@ -62,6 +64,7 @@ class Subject:
     key: Any
     file: Served | None = None
     trained_on: NDArray[np.int64] = field(default_factory=lambda: NOTHING)
+    unknown: tuple[str, ...] = ()
     access: Access = Access.GRADIENT
 
     @classmethod
@@ -75,10 +78,11 @@ class Subject:
             raise BadInput("export.json does not name the model's classes", where=str(folder), fix=_FIX)
         file = Served(session(folder / FILES["onnx"], compute.threads))
         trained_on = np.load(folder / FILES["trained_on"], allow_pickle=False)
-        return cls.of_classifier(
+        found = cls.of_classifier(
             model, record["sha256"]["safetensors"], compute.device,
             names=names, onnx=record["sha256"]["onnx"], file=file, trained_on=trained_on,
         )  # fmt: skip
+        return replace(found, unknown=unknown_of(record))
 
     @classmethod
     def of_classifier(

@@ -33,12 +33,18 @@ INPUT, OUTPUT = "x", "logits"
 
 
 def export(
-    folder: Path, out: Path, classes: list[str], examples: Tensor, trained_on: NDArray[np.int64]
+    folder: Path,
+    out: Path,
+    classes: list[str],
+    examples: Tensor,
+    trained_on: NDArray[np.int64],
+    unknown: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Writes model.onnx, the weights, trained_on.npy and export.json into `out`; returns what export.json holds.
 
     folder: holds model.safetensors and model.json. examples: real inputs [B, *shape], for the comparison. trained_on:
-    content ids of what the model was trained or selected on: no later comparison may use them.
+    content ids of what the model and those it comes from were trained or selected on: no later comparison may use them.
+    unknown: names of those it comes from of which nobody recorded that.
     Raises BadInput if the model cannot be exported or the file answers differently.
     """
     model = weights.load(folder)
@@ -57,6 +63,7 @@ def export(
         "parameters": parameters(model),
         "opset": OPSET,
         "classes": classes,
+        "unknown": list(unknown),
         "shape": list(model.spec.shape),
         "low": model.spec.low,
         "high": model.spec.high,

@@ -60,10 +60,21 @@ def dvc(root: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def init(root: Path) -> None:
-    """DVC in a git repository, with a remote inside the workspace until the user names a better one."""
+def init(root: Path, remote: str | None = None) -> None:
+    """DVC in a git repository. remote: URL or absolute folder; default: one inside the workspace, which no clone has.
+
+    Raises BadInput for a remote that DVC does not understand.
+    """
     dvc(root, "init", "--quiet")
     (root / ".dvc" / "config").write_text(CONFIG, encoding="utf-8")
+    if remote is None:
+        return
+    try:
+        dvc(root, "remote", "modify", "local", "url", remote)
+    except errors.ServiceFailed as error:
+        raise errors.BadInput(
+            error.cause, where="--remote", fix="a folder, or a URL such as s3://bucket/path"
+        ) from error
 
 
 def add_data(root: Path) -> str:
@@ -76,8 +87,27 @@ def add_data(root: Path) -> str:
 
 
 def fetch_data(root: Path) -> None:
-    """data/ as data.dvc names it, from the cache or the remote."""
-    dvc(root, "pull", "--quiet", "data.dvc")
+    """data/ as data.dvc names it, from the cache or the remote. Raises BadInput where the remote is a missing folder:
+    the default one lies in the workspace that was cloned."""
+    try:
+        dvc(root, "pull", "data.dvc")
+    except errors.ServiceFailed as error:
+        missing = _missing_remote(root)
+        if missing is None:
+            raise
+        raise errors.BadInput(
+            "data/ is not here, and neither is the folder that is the DVC remote, as in a clone of a workspace",
+            where=missing,
+            fix="dvc remote modify --local local url FOLDER, .work/dvc-remote of the workspace it was cloned from; "
+            "`robustdistill init --remote URL` makes a workspace whose remote all its clones share",
+        ) from error
+
+
+def _missing_remote(root: Path) -> str | None:
+    """The default remote, if it is a folder and not there."""
+    name = dvc(root, "config", "core.remote").strip()
+    url = dvc(root, "config", f"remote.{name}.url").strip() if name else ""
+    return None if not url or "://" in url or Path(url).is_dir() else url
 
 
 def push(root: Path) -> None:

@@ -41,7 +41,7 @@ def _results(*stages: str) -> dict[str, str]:
 
 
 def _export(model: str) -> Stage:
-    return _stage(f"export@{model}", {**_results("prepare"), "model": f"artifacts/{model}"}, revision=2)
+    return _stage(f"export@{model}", {**_results("prepare"), "model": f"artifacts/{model}"}, revision=3)
 
 
 def _score(model: str) -> Stage:
@@ -53,13 +53,15 @@ _ORDER = (
     _stage("prepare", {"data": "data"}, "seed data"),
     _stage("initial", _results("prepare"), "seed threat initial"),
     _stage("adversaries", _results("prepare", "initial"), "seed threat adversaries"),
-    _stage("teacher", {**_results("prepare", "adversaries"), "pin": "teacher.pin.json"}, "seed threat teacher"),
+    _stage(
+        "teacher", {**_results("prepare", "adversaries"), "pin": "teacher.pin.json"}, "seed threat teacher", revision=2
+    ),
     _export("initial"),
     _export("teacher"),
     _score("initial"),
     _score("teacher"),
     _stage("control", _results("prepare"), "seed threat student.model student.training control"),
-    _stage("student", _results("prepare", "initial", "teacher"), "seed threat student", revision=2),
+    _stage("student", _results("prepare", "initial", "teacher"), "seed threat student", revision=3),
     _export("control"),
     _export("student"),
     _score("control"),

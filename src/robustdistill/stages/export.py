@@ -10,6 +10,7 @@ import numpy as np
 
 from robustdistill.config import Params
 from robustdistill.data.prepared import Prepared
+from robustdistill.data.seen import Seen
 from robustdistill.release import onnx
 
 if TYPE_CHECKING:
@@ -23,6 +24,6 @@ def run(params: Params, reads: Mapping[str, Path], out: Path, tools: Tools) -> N
     data = Prepared.open(reads["prepare"])
     split = data.split("val")
     examples, _, _ = split.take(np.arange(min(EXAMPLES, len(split))))
-    trained_on = np.concatenate([data.split("train").id, split.id])
-    record = onnx.export(reads["model"], out, data.manifest.classes, examples, trained_on)
+    seen = Seen(np.union1d(data.split("train").id, split.id)) | Seen.read(reads["model"])
+    record = onnx.export(reads["model"], out, data.manifest.classes, examples, seen.ids, seen.unknown)
     tools.journal.write("note", message=f"exported {record['bytes']['onnx'] / 1e6:.2f} MB of ONNX")

@@ -48,12 +48,14 @@ def learn(
     clean_teacher: Path | None = None,
     start: Classifier | None = None,
     stored: Stored | None = None,
+    news: str = "",
 ) -> None:
     """Trains and writes model.*, last.*, history.csv, summary.json into `out`.
 
     role: names the family of random draws; student and control share one. objective: instead of the learner's, found
     at `where`. teacher: to distil from. clean_teacher: folder of an undefended model, opened where the objective asks
     for two. start: first weights, else drawn. stored: adversarial examples to train on.
+    news: what has to be known of this training.
     Raises BadInput for a config that cannot be used and for a training that breaks down.
     """
     prepared = Prepared.open(prepare)
@@ -84,7 +86,8 @@ def learn(
         clean_teacher=second,
     )
     result = training.fit(job, tools)
-    write(out, result, {"objective": {"name": chosen.name, **dump(chosen.config)}, "epochs": learner.training.epochs})
+    facts = {"objective": {"name": chosen.name, **dump(chosen.config)}, "epochs": learner.training.epochs}
+    write(out, result, facts | ({"news": news} if news else {}))
     training.forget(tools.scratch)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from robustdistill.config import Params
+from robustdistill.data.seen import Seen
 from robustdistill.models import weights
 from robustdistill.stages.learner import learn
 from robustdistill.stages.tools import Tools
@@ -15,3 +16,4 @@ def run(params: Params, reads: Mapping[str, Path], out: Path, tools: Tools) -> N
     """Reads prepare, teacher and, where the objective needs two, initial; writes the model. Raises BadInput."""
     teacher, clean = weights.load(reads["teacher"]), reads["initial"]
     learn("student", params, params.student, reads["prepare"], out, tools, teacher=teacher, clean_teacher=clean)
+    Seen.read(reads["teacher"]).write(out)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from robustdistill.config import Params, Strict, options
 from robustdistill.data.prepared import Prepared
+from robustdistill.data.seen import Seen, read_ids
 from robustdistill.engine import devices
 from robustdistill.errors import BadInput
 from robustdistill.models import Classifier, ModelSpec, weights
@@ -20,14 +21,21 @@ from robustdistill.training import measured
 from robustdistill.training.stored import Stored
 
 USE = "robustdistill teacher use"
+CHAMPIONS = "the champion's teacher"  # origin of weights that the flow pinned, not a person
 
 
 class Pin(Strict):
-    """teacher.pin.json: which model from elsewhere is in use, and as what."""
+    """teacher.pin.json: which model from elsewhere is in use, and as what.
+
+    trained_on: sha256 of the list of examples that it saw, kept beside it. unknown: models it comes from, itself
+    included, of which there is no such list; None in a pin that does not say.
+    """
 
     sha256: str | None
     role: str | None
     origin: str | None
+    trained_on: str | None = None
+    unknown: list[str] | None = None
 
 
 def run(params: Params, reads: Mapping[str, Path], out: Path, tools: Tools) -> None:
@@ -42,20 +50,30 @@ def _train(params: Params, reads: Mapping[str, Path], out: Path, tools: Tools) -
     stored = None
     if params.teacher.adversaries != "none":
         stored = Stored.open(reads["adversaries"], params.teacher.adversaries, params.teacher.replay_share)
-    start = _start(params, reads, tools)
-    learn("teacher", params, params.teacher, reads["prepare"], out, tools, start=start, stored=stored)
+    start, news = _start(params, reads, tools)
+    pinned = Seen() if start is None else seen(reads, read_pin(reads["pin"]))
+    learn("teacher", params, params.teacher, reads["prepare"], out, tools, start=start, stored=stored, news=news)
+    pinned.write(out)
 
 
-def _start(params: Params, reads: Mapping[str, Path], tools: Tools) -> Classifier | None:
-    """The first weights, or None to draw them: also where nothing is pinned yet, as in the first run ever."""
+def _start(params: Params, reads: Mapping[str, Path], tools: Tools) -> tuple[Classifier | None, str]:
+    """The first weights, or None to draw them, and what has to be known of that.
+
+    They are drawn where nothing is pinned yet, as in the first run ever, and where the data have outgrown the
+    champion's teacher: nobody asked for those very weights, and a nightly run has to go on.
+    """
     if params.teacher.warm_start == "none":
-        return None
+        return None, ""
     pin = read_pin(reads["pin"])
     if pin.sha256 is None or pin.role != "start":
         tools.journal.write("note", message="no start weights are pinned: the teacher begins from drawn ones")
-        return None
+        return None, ""
     spec = model_spec(Prepared.open(reads["prepare"]), params.teacher.model)
     model = imported(reads, pin.sha256)
+    if pin.origin == CHAMPIONS and (fault := _misfit(model.spec, spec)):
+        news = f"trained anew instead of from {CHAMPIONS}: that one {fault}"
+        tools.journal.write("alarm", kind="no warm start", message=news)
+        return None, news
     _require_fit(model.spec, spec)
     if model.spec.model != spec.model:
         raise BadInput(
@@ -65,7 +83,7 @@ def _start(params: Params, reads: Mapping[str, Path], tools: Tools) -> Classifie
         )
     tools.journal.write("note", message=f"the teacher begins from {pin.origin}, {pin.sha256[:12]}")
     # Weights go on under their own normalisation: that of new data would shift every activation.
-    return model.requires_grad_(True)
+    return model.requires_grad_(True), ""
 
 
 def _adopt(params: Params, reads: Mapping[str, Path], out: Path, tools: Tools) -> None:
@@ -81,6 +99,7 @@ def _adopt(params: Params, reads: Mapping[str, Path], out: Path, tools: Tools) -
     val, examples = prepared.split("val"), params.teacher.training.select_examples
     result = measured(model, val, threat, examples, params.seed, tools.compute)
     write(out, result, {"objective": None, "epochs": 0, "origin": pin.origin})
+    seen(reads, pin).write(out)
 
 
 def read_pin(path: Path) -> Pin:
@@ -94,12 +113,27 @@ def read_pin(path: Path) -> Pin:
     return options(Pin, record, where=str(path))
 
 
+def seen(reads: Mapping[str, Path], pin: Pin) -> Seen:
+    """What the pinned model was trained on, if known. Raises BadInput if its list is missing or changed."""
+    unknown = pin.unknown if pin.unknown is not None else [str(pin.origin)]
+    if pin.trained_on is None:
+        return Seen(unknown=tuple(unknown))
+    path = _folder(reads, str(pin.sha256)) / f"{pin.trained_on}.npy"
+    if not path.is_file() or weights.digest(path) != pin.trained_on:
+        cause = "the list of what the pinned model was trained on is missing or was changed"
+        raise BadInput(cause, where=str(path), fix=f"{USE} WEIGHTS")
+    return Seen(read_ids(path), tuple(unknown))
+
+
+def _folder(reads: Mapping[str, Path], sha256: str) -> Path:
+    return reads.get("imports", reads["pin"].parent / "imports") / sha256
+
+
 def imported(reads: Mapping[str, Path], sha256: str) -> Classifier:
     """The imported model of this hash. Raises BadInput if it is missing, damaged or another one."""
-    imports = reads.get("imports", reads["pin"].parent / "imports")
     if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
         raise BadInput(f"{sha256!r} is not a SHA-256", where=str(reads["pin"]), fix=f"{USE} WEIGHTS")
-    folder = imports / sha256
+    folder = _folder(reads, sha256)
     if not (folder / "model.safetensors").is_file():
         raise BadInput("the pinned model is not here", where=str(folder), fix=f"{USE} WEIGHTS, which copies it here")
     found = weights.digest(folder / "model.safetensors")
@@ -108,12 +142,15 @@ def imported(reads: Mapping[str, Path], sha256: str) -> Classifier:
     return weights.load(folder)
 
 
-def _require_fit(theirs: ModelSpec, ours: ModelSpec) -> None:
-    """Normalisation may differ, since each model carries its own; shape, classes and range may not."""
+def _misfit(theirs: ModelSpec, ours: ModelSpec) -> str:
+    """Normalisation may differ, since each model carries its own; shape, classes and range may not. "" if they fit."""
     for what in ("shape", "classes", "low", "high"):
         if getattr(theirs, what) != getattr(ours, what):
-            raise BadInput(
-                f"the pinned model has {what} {getattr(theirs, what)}, the data have {getattr(ours, what)}",
-                where="teacher",
-                fix=f"{USE} with a model made for such data",
-            )
+            return f"has {what} {getattr(theirs, what)}, the data have {getattr(ours, what)}"
+    return ""
+
+
+def _require_fit(theirs: ModelSpec, ours: ModelSpec) -> None:
+    if fault := _misfit(theirs, ours):
+        fix = f"{USE} with a model made for such data"
+        raise BadInput(f"the pinned model {fault}", where="teacher", fix=fix)
