@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustdistill.actions.judge_case import Case, Request, prepare
+from robustdistill.actions.judge_case import Case, Request, named, prepare
 from robustdistill.config import dump
 from robustdistill.errors import BadInput
 from robustdistill.journal import RUN_VARIABLE, Journal
@@ -91,7 +91,7 @@ def _run(
     journal = Journal(workspace.journal if workspace and request.as_workspace else scratch / "journal.jsonl", "judge")
     tools = Tools(compute=compute, journal=journal, scratch=scratch, debug=debug)
     mine = [lambda record, tell=tell: tell(record) if record["stage"] == "judge" else None for tell in listeners]
-    with Follower(journal.path, mine):
+    with Follower(journal.path, mine), named(request.target):  # its code also runs under attack
         found = evaluate(
             subject, sample, case.threat, judge, tools,
             seed=case.seed, adversaries=case.adversaries, surrogates=case.surrogates,

@@ -35,7 +35,7 @@ def registered_folder(workspace: Workspace, name: str, version: int | str) -> Pa
 
 
 def predict(folder: Path, images: Sequence[Path], *, resize: bool = False) -> list[dict[str, Any]]:
-    """One answer an image, by the served runtime. resize: scale images of another size instead of refusing them."""
+    """One answer an image, by the served runtime. resize: scale images of another size, even if training did not."""
     from robustdistill.runtime.predictor import Predictor
 
     answers = Predictor(folder, resize=resize).predict(list(images))

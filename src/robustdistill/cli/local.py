@@ -193,14 +193,15 @@ def ui(settings: Settings) -> None:
 @root.command()
 @pass_settings
 def upgrade(settings: Settings) -> None:
-    """Renew the pipeline file.
+    """Renew the pipeline file; mend a workspace.
 
-    For a workspace made by an earlier version: takes over this version's dvc.yaml.
+    For a workspace made by an earlier version: takes over this version's dvc.yaml. For one that has lost its .git or
+    .dvc: makes them anew. Data, params, results and the registry stay.
     """
     from robustdistill.actions.init import upgrade as take_over
 
     done = take_over(settings.workspace())
-    settings.answer({"changed": done}, "dvc.yaml renewed" if done else "nothing to do")
+    settings.answer({"changed": bool(done), "renewed": done}, f"{', '.join(done)} renewed" if done else "nothing to do")
 
 
 @root.command(hidden=True)

@@ -24,5 +24,5 @@ def run(params: Params, reads: Mapping[str, Path], out: Path, tools: Tools) -> N
     split = data.split("val")
     examples, _, _ = split.take(np.arange(min(EXAMPLES, len(split))))
     trained_on = np.concatenate([data.split("train").id, split.id])
-    record = onnx.export(reads["model"], out, data.manifest.classes, examples, trained_on)
+    record = onnx.export(reads["model"], out, data.manifest.classes, examples, trained_on, resize=data.manifest.resize)
     tools.journal.write("note", message=f"exported {record['bytes']['onnx'] / 1e6:.2f} MB of ONNX")
