@@ -162,3 +162,22 @@ def test_teachers_of_other_data_are_not_averaged(workspace: Workspace, own: Path
     with pytest.raises(BadInput, match="classes 10 and 3"):
         teacher.use_mean(workspace, "file", [str(own), str(tmp_path / "other.safetensors")])
     assert not workspace.pin.exists() and not workspace.imports.exists()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["registry", "digits/1", "--config", "FILE"],
+        ["none", "digits/1"],
+        ["none", "--start"],
+        ["none", "--config", "FILE"],
+    ],
+)
+def test_what_would_be_ignored_is_refused(workspace: Workspace, own: Path, given: list[str]) -> None:
+    from click.testing import CliRunner
+
+    from robustdistill.cli.root import root
+
+    given = [str(own) if word == "FILE" else word for word in given]
+    done = CliRunner().invoke(root, ["--workspace", str(workspace.root), "teacher", "use", *given])
+    assert done.exit_code == 2 and "Error:" in done.output and not workspace.pin.exists()

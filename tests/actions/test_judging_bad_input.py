@@ -118,3 +118,8 @@ def test_a_threat_with_a_slip_is_a_sentence(judge: Judge, threat: str, said: str
 def test_without_a_workspace_data_and_threat_are_needed(judge: Judge, left_out: str, said: str) -> None:
     code, _, err = judge("own:load", **{left_out: None})  # type: ignore[arg-type]
     assert code == 2 and f"{said} must be given" in err
+
+
+def test_a_device_that_is_not_here_names_the_option(judge: Judge) -> None:
+    code, _, err = judge("own:load", "--device", "nonsense")
+    assert code == 2 and "where: --device" in err and "fix:" in err

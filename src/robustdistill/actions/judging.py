@@ -60,7 +60,7 @@ def run(
     if not request.as_workspace and not os.environ.get(devices.THREADS_VARIABLE):
         compute = replace(compute, threads=cores())  # no other stage runs beside it
     if request.device:
-        compute = replace(compute, device=devices.require_device(request.device))
+        compute = replace(compute, device=devices.require_device(request.device, "--device"))
     devices.apply(compute)
     with contextlib.redirect_stdout(sys.stderr), tempfile.TemporaryDirectory(prefix="robustdistill-") as downloads:
         return _run(workspace, request, compute, listeners, Path(downloads), debug=debug)

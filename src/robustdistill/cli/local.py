@@ -72,6 +72,7 @@ def add(settings: Settings, path: Path) -> None:
 
     workspace = settings.workspace()
     with workspace.lock():  # not under a run that reads the data
+        dvc_cli.require_repository(workspace.root)  # before the data are exchanged
         done = actions.add(workspace, path)
         dvc_cli.add_data(workspace.root)
     text = done.markdown() if done.changed else "these data are there already"
@@ -147,7 +148,11 @@ def use(settings: Settings, origin: str, what: tuple[str, ...], config: Path | N
 
     workspace = settings.workspace()
     role: actions.Role = "start" if start else "teacher"
+    if config and origin != "file":
+        raise click.UsageError("--config describes a file: teacher use file W.safetensors --config C.json")
     if origin == "none":
+        if what or start:
+            raise click.UsageError("none takes nothing else: the teacher is trained here")
         with workspace.lock():
             actions.use_none(workspace)
         settings.answer({"sha256": None}, "the teacher is trained here")

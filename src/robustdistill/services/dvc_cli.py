@@ -58,7 +58,7 @@ def dvc(root: Path, *arguments: str) -> str:
 
     Raises BadInput where git or DVC has lost the folder, ServiceFailed with DVC's last words.
     """
-    _require_repository(root)
+    require_repository(root)
     return _dvc(root, *arguments)
 
 
@@ -88,7 +88,8 @@ def lost(root: Path) -> list[str]:
     return [name for name, is_there in kept.items() if not is_there]
 
 
-def _require_repository(root: Path) -> None:
+def require_repository(root: Path) -> None:
+    """Raises BadInput unless the workspace still is a repository of git and of DVC."""
     lacking = lost(root)
     if lacking:
         fix = "robustdistill upgrade makes it anew from what is there; data and results stay"
@@ -177,7 +178,7 @@ def repro(root: Path, stage: str, env: Mapping[str, str] | None = None) -> None:
     Its output goes to .work/logs/<stage>.log. Raises what the stage itself raised, BadInput where git or DVC has lost
     the folder, or ServiceFailed.
     """
-    _require_repository(root)
+    require_repository(root)
     workspace = Workspace(root)
     log, record = workspace.log(stage), workspace.error(stage)
     log.parent.mkdir(parents=True, exist_ok=True)
