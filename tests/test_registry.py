@@ -75,3 +75,15 @@ def test_a_faulty_table_cannot_be_built(classes: tuple[type, ...], sentence: str
 def test_a_class_without_options_is_our_fault_not_the_users() -> None:
     with pytest.raises(ValueError, match="Config"):
         resolve("fruit", {"pear": SecondPear}, {"name": "pear"}, where="")
+
+
+def test_an_option_for_what_has_none_is_to_be_left_out() -> None:
+    class Plain:
+        name = "plain"
+
+        class Config(Strict):
+            pass
+
+    with pytest.raises(BadInput, match="unknown key 'path'") as caught:
+        resolve("source", table("source", Plain), {"name": "plain", "path": 1}, where="here")
+    assert caught.value.fix == "leave it out: there are no options here"

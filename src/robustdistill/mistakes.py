@@ -112,6 +112,8 @@ def _nearest(place: Place, model: type[BaseModel]) -> str:
     parent = _descend(model, place[:-1])
     if parent is None:
         return ""
+    if not parent.model_fields:
+        return "leave it out: there are no options here"
     near = difflib.get_close_matches(str(place[-1]), parent.model_fields, n=1, cutoff=0.5)
     return f"did you mean '{near[0]}'?" if near else f"valid: {', '.join(parent.model_fields)}"
 

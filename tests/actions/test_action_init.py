@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,43 @@ def test_an_older_pipeline_is_renewed_once(workspace: Workspace) -> None:
     assert upgrade(workspace)
     assert not upgrade(workspace)
     assert "prepare" in path.read_text() and not git_cli.dirty(workspace.root)
+
+
+def _lose(root: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        shutil.rmtree(root / name)
+
+
+@pytest.mark.parametrize("names", [(".git",), (".dvc",), (".git", ".dvc")])
+def test_a_lost_repository_is_said_and_mended(workspace: Workspace, tmp_path: Path, names: tuple[str, ...]) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(workspace.root, root, symlinks=True)
+    with (root / ".dvc" / "config").open("a") as stream:
+        stream.write("['remote \"mine\"']\n    url = /there\n")
+    git_cli.commit(root, [".dvc"], "A remote of my own")
+    before = dvc_cli.digest(root)
+    _lose(root, names)
+    with pytest.raises(BadInput, match=" and its ".join(names)) as caught:
+        dvc_cli.changed(root)
+    assert "robustdistill upgrade" in caught.value.fix and caught.value.where == str(root)
+    assert upgrade(Workspace(root)) == list(names)
+    assert upgrade(Workspace(root)) == []
+    assert dvc_cli.changed(root) and not git_cli.dirty(root)
+    assert dvc_cli.digest(root) == before == dvc_cli.add_data(root)
+    assert ("/there" in (root / ".dvc" / "config").read_text()) == (names != (".git", ".dvc"))
+    assert "cache" not in git_cli.git(root, "ls-files", ".dvc")
+
+
+def test_what_is_left_of_dvc_keeps_its_cache(workspace: Workspace, tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(workspace.root, root, symlinks=True)
+    shutil.rmtree(root / ".git")
+    for name in ("config", ".gitignore"):
+        (root / ".dvc" / name).unlink()
+    cached = sorted((root / ".dvc" / "cache").rglob("*"))
+    assert upgrade(Workspace(root)) == [".git", ".dvc"]
+    assert sorted((root / ".dvc" / "cache").rglob("*")) == cached
+    assert "cache" not in git_cli.git(root, "ls-files", ".dvc")
 
 
 def test_images_of_ones_own_may_come_later(tmp_path: Path) -> None:

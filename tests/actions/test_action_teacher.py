@@ -239,3 +239,22 @@ def test_an_altered_list_is_refused(workspace: Workspace, exported: Any) -> None
     np.save(export / "trained_on.npy", np.array([1], dtype=np.int64))
     with pytest.raises(BadInput, match="sha256 differs"):
         teacher.use_file(workspace, export / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["registry", "digits/1", "--config", "FILE"],
+        ["none", "digits/1"],
+        ["none", "--start"],
+        ["none", "--config", "FILE"],
+    ],
+)
+def test_what_would_be_ignored_is_refused(workspace: Workspace, own: Path, given: list[str]) -> None:
+    from click.testing import CliRunner
+
+    from robustdistill.cli.root import root
+
+    given = [str(own) if word == "FILE" else word for word in given]
+    done = CliRunner().invoke(root, ["--workspace", str(workspace.root), "teacher", "use", *given])
+    assert done.exit_code == 2 and "Error:" in done.output and not workspace.pin.exists()

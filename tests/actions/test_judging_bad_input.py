@@ -47,6 +47,17 @@ def test_a_target_that_is_none_is_a_sentence(judge: Judge, target: str, said: st
     assert not Path("judged").exists()
 
 
+@pytest.mark.parametrize("target", ["own:wrong_size", "own:flat", "own:text", "own:three"])
+def test_a_target_that_does_not_fit_is_named_and_no_file_of_torch(judge: Judge, target: str) -> None:
+    _, _, err = judge(target, "--quick")
+    assert f"where: {target}" in err and "site-packages" not in err and "fix:" in err
+
+
+def test_a_shape_that_a_factory_does_not_take_is_told(judge: Judge) -> None:
+    _, _, err = judge("own:wrong_size", "--quick")
+    assert "inputs [8, 1, 8, 8]" in err and "8x64" in err and "size and channels it was made for" in err
+
+
 def test_an_error_in_own_code_names_its_line_and_the_traceback_is_for_debug(judge: Judge, here: Path) -> None:
     line = next(n for n, text in enumerate((here / "own.py").read_text().splitlines(), 1) if "zeros(3)[5]" in text)
     _, _, err = judge("own:raises")
@@ -107,3 +118,8 @@ def test_a_threat_with_a_slip_is_a_sentence(judge: Judge, threat: str, said: str
 def test_without_a_workspace_data_and_threat_are_needed(judge: Judge, left_out: str, said: str) -> None:
     code, _, err = judge("own:load", **{left_out: None})  # type: ignore[arg-type]
     assert code == 2 and f"{said} must be given" in err
+
+
+def test_a_device_that_is_not_here_names_the_option(judge: Judge) -> None:
+    code, _, err = judge("own:load", "--device", "nonsense")
+    assert code == 2 and "where: --device" in err and "fix:" in err

@@ -131,7 +131,10 @@ def test_versions_and_runs_are_found_by_name(workspace: Workspace, work: Path, s
         code, out, err = judge(target, "--quick", "--json")
         assert code == card[0], err
         assert json.loads(out)["robust_accuracy"] == wanted
-    for target, said in (("toy-candidates@nobody", "there is no toy-candidates"), ("models:/toy", "names no version")):
+    for target, said in (
+        ("toy-candidates@nobody", "no version or alias 'nobody'"),
+        ("models:/toy", "names no version"),
+    ):
         code, _, err = judge(target, "--quick")
         assert code == 2 and said in err
 

@@ -93,12 +93,17 @@ def test_rollback_goes_back_and_leaves_a_record_on_both(store, work, registered)
 
 def test_rollback_needs_somewhere_to_go(store, work, registered):
     promoting(store, work, registered(1.0))
-    with pytest.raises(BadInput, match="no earlier champion"):
+    registered(2.0)
+    with pytest.raises(BadInput, match="no earlier champion") as caught:
         rollback(store, "toy", None, by="me", why="x", work=work)
+    assert "mlflow.db" in caught.value.where
+    assert "rollback" not in caught.value.fix and "promote N --why WHY" in caught.value.fix
+    assert "N: 2;" in caught.value.fix and "flows/retrain.py" in caught.value.fix
     with pytest.raises(BadInput, match="champion already"):
         rollback(store, "toy", 1, by="me", why="x", work=work)
-    with pytest.raises(BadInput, match="has no version 9"):
+    with pytest.raises(BadInput, match="has no version 9") as caught:
         rollback(store, "toy", 9, by="me", why="x", work=work)
+    assert caught.value.fix == "the newest are 1"
 
 
 def test_a_rollback_does_not_wait_for_a_promotion_whose_files_are_lost(store, work, registered, monkeypatch):

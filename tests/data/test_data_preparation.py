@@ -104,6 +104,7 @@ def test_resize_makes_one_size_of_many(tmp_path: Path) -> None:
     raw = write_folders(tmp_path / "raw", shape=(1, 12, 20))
     save_image(raw / "cat" / "wide.png", noise("wide", (1, 10, 40)))
     assert prepare(raw, tmp_path / "out", Data(source="image_folder", resize=8)).shape == (1, 8, 8)
+    assert Prepared.open(tmp_path / "out").manifest.resize
     with pytest.raises(BadInput, match=r"20 × 12 pixels, 1 of 40 × 10 .*wide\.png") as caught:
         prepare(raw, tmp_path / "out", DATA)
     assert caught.value.where == str(raw) and "set data.resize: 10 in params.yaml" in caught.value.fix
@@ -113,6 +114,11 @@ def test_links_within_the_folder_count_as_the_files_they_lead_to(tmp_path: Path)
     raw = write_folders(tmp_path / "raw")
     (raw / "cat" / "again.png").symlink_to(raw / "cat" / "0.png")
     assert prepare(raw, tmp_path / "out", DATA).removed["duplicate"] == 1
+
+
+def test_a_manifest_without_resize_does_not_name_it(tmp_path: Path) -> None:
+    prepare(write_pairs(tmp_path / "raw"), tmp_path / "out", DATA)
+    assert "resize" not in (tmp_path / "out" / "manifest.json").read_text()
 
 
 def test_progress_ends_at_the_end(tmp_path: Path) -> None:

@@ -217,7 +217,7 @@ def test_a_file_of_a_fixed_batch_size_is_asked_in_parts(tmp_path: Path, make: Ma
     x = torch.rand(7, *SHAPE, generator=torch.Generator().manual_seed(0))
     file = Served.foreign(path, 1, SHAPE)
     np.testing.assert_allclose(file.run(x.numpy()), net(x).numpy(), atol=1e-5)
-    with pytest.raises(BadInput, match="the data are"):
+    with pytest.raises(BadInput, match=r"the data are \(or its twin takes\) \[3, 6, 6\]"):
         Served.foreign(path, 1, (3, EDGE, EDGE))
 
 

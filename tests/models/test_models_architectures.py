@@ -112,18 +112,28 @@ def test_the_gru_has_an_input_gradient_in_evaluation_mode_and_reads_every_row() 
     "change",
     [
         {"classes": 1},
-        {"shape": ()},
-        {"std": (0.0,)},
-        {"mean": (float("nan"),)},
-        {"mean": (0.1, 0.2)},
+        {"classes": True},
+        {"classes": "10"},
+        {"classes": 3.7},
+        {"shape": []},
+        {"shape": "188"},
+        {"shape": [1, "8", 8]},
+        {"shape": [1, 8, 10**6]},
+        {"std": [0.0]},
+        {"std": [True]},
+        {"mean": [float("nan")]},
+        {"mean": [0.1, 0.2]},
+        {"mean": 0.1},
         {"low": 1.0},
-        {"shape": (1, 8, 10**6)},
+        {"low": "0"},
+        {"model": 3},
     ],
 )
-def test_a_spec_that_makes_no_sense_is_refused(change: dict) -> None:
+def test_a_spec_that_makes_no_sense_is_refused_by_its_key(change: dict) -> None:
     record = spec({"name": "small_cnn"}).to_json()
-    with pytest.raises(BadInput):
+    with pytest.raises(BadInput) as caught:
         ModelSpec.from_json(record | change)
+    assert f"'{next(iter(change))}" in caught.value.cause and '"classes": 10' in caught.value.fix
 
 
 def test_a_spec_survives_json() -> None:

@@ -96,7 +96,7 @@ def test_what_is_damaged_or_hostile_is_refused_with_a_sentence(model: Classifier
     HARM[harm](tmp_path)
     with pytest.raises(BadInput) as caught:
         weights.load(tmp_path)
-    assert str(tmp_path) in caught.value.where or caught.value.where == "model spec"
+    assert str(tmp_path) in caught.value.where and caught.value.fix
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "module.module.", "_orig_mod.module."])
@@ -130,3 +130,41 @@ def test_foreign_weights_that_do_not_fit_are_named(model: Classifier, tmp_path: 
     (tmp_path / "w.json").write_text(json.dumps(SPEC.to_json()))
     with pytest.raises(BadInput, match=r"small_cnn.*net\.features"):
         weights.load_foreign(tmp_path / "w.safetensors", tmp_path / "w.json")
+
+
+FOREIGN = {
+    "mistyped": (lambda record: record | {"classes": True}, "'classes' must be a whole number, is true"),
+    "lacking": (lambda record: {key: record[key] for key in record if key != "std"}, "missing key 'std'"),
+    "of an unknown model": (lambda record: record | {"model": {"name": "smal_cnn"}}, "unknown model 'smal_cnn'"),
+    "of an unknown option": (lambda record: record | {"model": {"name": "small_cnn", "sise": 1}}, "key 'sise'"),
+    "with two names": (lambda record: record | {"architecture": "gru"}, "'architecture' and 'model'"),
+}
+
+
+@pytest.mark.parametrize("fault", sorted(FOREIGN))
+def test_a_fault_in_a_description_names_its_file_key_and_fix(model: Classifier, tmp_path: Path, fault: str) -> None:
+    edit, cause = FOREIGN[fault]
+    weights.save(model, tmp_path, "w")
+    (tmp_path / "other.json").write_text(json.dumps(edit(SPEC.to_json())))
+    with pytest.raises(BadInput, match=cause) as caught:
+        weights.load_file(tmp_path / "w.safetensors", tmp_path / "other.json")
+    assert caught.value.where.startswith(str(tmp_path / "other.json")) and caught.value.fix
+
+
+def test_a_key_that_is_given_twice_is_refused(model: Classifier, tmp_path: Path) -> None:
+    weights.save(model, tmp_path, "w")
+    (tmp_path / "other.json").write_text(json.dumps(SPEC.to_json())[:-1] + ', "classes": 3}')
+    with pytest.raises(BadInput, match="'classes' is given twice"):
+        weights.load_file(tmp_path / "w.safetensors", tmp_path / "other.json")
+
+
+def test_a_description_of_ours_may_lie_elsewhere(model: Classifier, tmp_path: Path) -> None:
+    weights.save(model, tmp_path, "w")
+    (tmp_path / "w.json").rename(tmp_path / "other.json")
+    assert weights.load_file(tmp_path / "w.safetensors", tmp_path / "other.json").spec == SPEC
+
+
+def test_missing_weights_are_named_with_a_fix(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no such file") as caught:
+        weights.load_file(tmp_path / "none.safetensors")
+    assert caught.value.where == str(tmp_path / "none.safetensors") and ".safetensors file" in caught.value.fix

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from robustdistill.errors import BadInput
+from robustdistill.inputs import resized
 from robustdistill.models import ModelSpec, build, weights
 from robustdistill.release.onnx import export
 from robustdistill.runtime.predictor import Predictor
@@ -95,6 +96,33 @@ def test_another_size_is_scaled_only_if_asked(served: Path) -> None:
     assert answer["probability"] == pytest.approx(Predictor(served).predict([pixels()])[0]["probability"], abs=0.05)
     with pytest.raises(BadInput, match="--resize"):
         _ = Predictor(served).predict([large]) and None
+
+
+def test_a_model_of_scaled_images_scales_as_its_training_did(served: Path, copied: Path) -> None:
+    record = json.loads((copied / "export.json").read_text())
+    (copied / "export.json").write_text(json.dumps(record | {"resize": True}))
+    large = pixels(5, (31, 17))
+    wanted = Predictor(served).predict([resized(large[None], 8, 10)])
+    assert Predictor(copied).predict([large, png(large)]) == [*wanted, *wanted]
+    with pytest.raises(BadInput, match="in colour"):
+        Predictor(copied).predict([pixels(shape=(8, 10, 3)).transpose(2, 0, 1)])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(8, 10), (9, 10)])
+def test_the_fix_names_what_differs_channels_or_size(
+    tmp_path: Path, served: Path, channels: int, size: tuple[int, int]
+) -> None:
+    folder = served
+    if channels == 3:
+        spec = ModelSpec({"name": "small_cnn", "size": "nano"}, (3, 8, 10), 3, 0.0, 1.0, (0.1,) * 3, (0.5,) * 3)
+        weights.save(build(spec, 4, "test"), tmp_path)
+        export(tmp_path, folder := tmp_path / "export", CLASSES, torch.zeros(2, 3, 8, 10), np.array([7, 8]))
+    image = pixels(shape=size if channels == 3 else (*size, 3))
+    with pytest.raises(BadInput) as caught:
+        Predictor(folder).predict([png(image)])
+    assert ("convert('RGB')" if channels == 3 else "convert('L')") in caught.value.fix
+    assert ("--resize" in caught.value.fix) == (size != (8, 10))
 
 
 @pytest.mark.parametrize(

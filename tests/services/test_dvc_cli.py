@@ -90,6 +90,27 @@ def test_a_pipeline_that_lacks_stages_is_not_up_to_date(tmp_path: Path) -> None:
         assert "robustdistill upgrade" in caught.value.fix
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[",
+        b"",
+        b"outs: []",
+        b"outs: {}",
+        b"outs:\n- path: data\n",
+        b"\xff",
+        b"outs:\n- md5: 7\n",
+        b"outs:\n- md5: abc\n",
+    ],
+)
+def test_a_damaged_data_file_is_told_with_a_fix(tmp_path: Path, content: bytes) -> None:
+    assert dvc_cli.digest(tmp_path) is None
+    (tmp_path / "data.dvc").write_bytes(content)
+    with pytest.raises(BadInput, match="dvc add data") as caught:
+        dvc_cli.digest(tmp_path)
+    assert caught.value.where == str(tmp_path / "data.dvc") and "git checkout data.dvc" in caught.value.fix
+
+
 def test_two_stages_at_once_both_enter_the_lock_file(root: Path) -> None:
     assert dvc_cli.changed(root)[:2] == ["prepare", "initial"]  # and so on: what reads a changed stage runs too
     dvc_cli.repro(root, "prepare")
@@ -187,11 +208,9 @@ def _within(seconds: float, true: Callable[[], bool]) -> bool:
 
 def test_a_digest_is_read_without_dvc(tmp_path: Path) -> None:
     assert dvc_cli.digest(tmp_path) is None
-    (tmp_path / "data.dvc").write_text("outs:\n- md5: 0123.dir\n  path: data\n")
-    assert dvc_cli.digest(tmp_path) == "0123.dir"
-    (tmp_path / "data.dvc").write_text("outs: []\n")
-    with pytest.raises(BadInput, match="dvc add"):
-        dvc_cli.digest(tmp_path)
+    digest = f"{'0123' * 8}.dir"
+    (tmp_path / "data.dvc").write_text(f"outs:\n- md5: {digest}\n  path: data\n")
+    assert dvc_cli.digest(tmp_path) == digest
 
 
 def test_children_neither_call_home_nor_see_a_hooks_repository(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,6 +220,12 @@ def test_children_neither_call_home_nor_see_a_hooks_repository(monkeypatch: pyte
     assert (Path(found["PATH"].split(os.pathsep)[0]) / "python").exists()
 
 
-def test_what_dvc_says_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ServiceFailed, match="not inside of a DVC repository"):
-        dvc_cli.status(tmp_path)
+def test_what_dvc_says_is_told(root: Path) -> None:
+    with pytest.raises(ServiceFailed, match="nowhere"):
+        dvc_cli.dvc(root, "status", "nowhere")
+
+
+def test_a_folder_without_git_and_dvc_is_bad_input(tmp_path: Path) -> None:
+    for ask in (dvc_cli.status, dvc_cli.push, lambda root: dvc_cli.repro(root, "prepare")):
+        with pytest.raises(BadInput, match=r"lost its \.git and its \.dvc"):
+            ask(tmp_path)

@@ -7,9 +7,10 @@ import tempfile
 from pathlib import Path
 
 from robustdistill.actions import package
+from robustdistill.actions.absent import absent
 from robustdistill.actions.intent import CHAMPION, STATE
 from robustdistill.actions.register import ROBUST, SHA, THREAT
-from robustdistill.errors import BadInput, RobustDistillError, ServiceFailed
+from robustdistill.errors import RobustDistillError, ServiceFailed
 from robustdistill.services.mlflow_registry import Version
 from robustdistill.services.mlflow_store import Store
 
@@ -42,12 +43,10 @@ def fetch(store: Store, name: str, alias_or_version: str | int, into: Path) -> P
 
 
 def require(store: Store, name: str, alias_or_version: str | int, into: Path) -> Path:
-    """As `fetch`; BadInput if there is no such version."""
+    """As `fetch`; BadInput that says what there is instead if there is no such version."""
     folder = fetch(store, name, alias_or_version, into)
     if folder is None:
-        raise BadInput(
-            f"there is no {name} version {alias_or_version}", fix="robustdistill versions lists what there is"
-        )
+        raise absent(store.registry, name, str(alias_or_version))
     return folder
 
 

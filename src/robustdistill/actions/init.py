@@ -110,11 +110,21 @@ def _before_there_is_a_workspace(own: Path | None) -> Iterator[None]:
         raise BadInput(fault.cause, where=fault.where, fix=f"{fault.fix}; {later}") from fault
 
 
-def upgrade(workspace: Workspace) -> bool:
-    """Writes this version's dvc.yaml into a workspace made by an earlier one. False if it is there already."""
-    path = workspace.root / "dvc.yaml"
-    if path.exists() and path.read_text(encoding="utf-8") == recipes.pipeline():
-        return False
-    path.write_text(recipes.pipeline(), encoding="utf-8")
-    git_cli.commit(workspace.root, ["dvc.yaml"], "Renew the pipeline")
-    return True
+def upgrade(workspace: Workspace) -> list[str]:
+    """Mends a workspace: makes .git or .dvc anew where it is lost, and takes over this version's dvc.yaml.
+
+    .dvc comes back as it was committed, with its remotes, if git still has it. Returns what was renewed, [] if nothing.
+    """
+    root, renewed = workspace.root, dvc_cli.lost(workspace.root)
+    if ".git" in renewed:
+        git_cli.init(root)
+    if ".dvc" in renewed and not git_cli.restore(root, ".dvc"):
+        dvc_cli.init(root)
+    path = root / "dvc.yaml"
+    if not path.exists() or path.read_text(encoding="utf-8") != recipes.pipeline():
+        path.write_text(recipes.pipeline(), encoding="utf-8")
+        renewed.append("dvc.yaml")
+    if renewed:
+        paths = (*COMMITTED, "dvc.lock") if ".git" in renewed else [name for name in renewed if name != ".git"]
+        git_cli.commit(root, paths, f"Renew {', '.join(renewed)}")
+    return renewed

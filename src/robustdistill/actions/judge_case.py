@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -75,7 +77,8 @@ def prepare(workspace: Workspace | None, request: Request, compute: Compute, dow
     source = request.data or prepared
     assert source is not None  # _params has seen to it
     examples = read(source)
-    subject = open_subject(examples)
+    with named(request.target):
+        subject = open_subject(examples)
     require_fit(subject, request.target, shape=examples.shape, names=examples.names, bounds=examples.bounds)
     _check_labels(examples, subject, source)
     seed = request.seed
@@ -90,6 +93,16 @@ def prepare(workspace: Workspace | None, request: Request, compute: Compute, dow
         workspace.artifacts / "adversaries" if workspace and request.as_workspace else None,
         _surrogates(workspace, request, subject, compute),
     )
+
+
+@contextmanager
+def named(target: str) -> Iterator[None]:
+    """Puts the target's name before the place of what is wrong with it: a line in its code need not say whose it is."""
+    try:
+        yield
+    except BadInput as error:
+        where = error.where if target in error.where else ", ".join(filter(None, [target, error.where]))
+        raise BadInput(error.cause, where=where, fix=error.fix) from error
 
 
 def _params(workspace: Workspace | None, request: Request) -> Params | None:

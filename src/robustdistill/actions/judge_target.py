@@ -71,7 +71,7 @@ def short_name(target: str) -> str:
 
 def _file(target: str) -> Path:
     if not Path(target).is_file():
-        raise BadInput("there is no such file", where=shown(target))
+        raise BadInput("there is no such file", where=shown(target), fix="check its name and the current folder")
     return Path(target)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustdistill.actions.judge_case import Case, Request, prepare
+from robustdistill.actions.judge_case import Case, Request, named, prepare
 from robustdistill.config import dump
 from robustdistill.errors import BadInput
 from robustdistill.journal import RUN_VARIABLE, Journal
@@ -60,7 +60,7 @@ def run(
     if not request.as_workspace and not os.environ.get(devices.THREADS_VARIABLE):
         compute = replace(compute, threads=cores())  # no other stage runs beside it
     if request.device:
-        compute = replace(compute, device=devices.require_device(request.device))
+        compute = replace(compute, device=devices.require_device(request.device, "--device"))
     devices.apply(compute)
     with contextlib.redirect_stdout(sys.stderr), tempfile.TemporaryDirectory(prefix="robustdistill-") as downloads:
         return _run(workspace, request, compute, listeners, Path(downloads), debug=debug)
@@ -91,7 +91,7 @@ def _run(
     journal = Journal(workspace.journal if workspace and request.as_workspace else scratch / "journal.jsonl", "judge")
     tools = Tools(compute=compute, journal=journal, scratch=scratch, debug=debug)
     mine = [lambda record, tell=tell: tell(record) if record["stage"] == "judge" else None for tell in listeners]
-    with Follower(journal.path, mine):
+    with Follower(journal.path, mine), named(request.target):  # its code also runs under attack
         found = evaluate(
             subject, sample, case.threat, judge, tools,
             seed=case.seed, adversaries=case.adversaries, surrogates=case.surrogates,

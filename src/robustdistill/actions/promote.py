@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from robustdistill.actions import intent, reconcile
+from robustdistill.actions.absent import already, no_way_back
 from robustdistill.actions.intent import CHALLENGER, CHAMPION, PREVIOUS, Intent
 from robustdistill.actions.register import SHA, candidates
-from robustdistill.errors import BadInput, GateRefused, ServiceFailed
+from robustdistill.errors import GateRefused, ServiceFailed
 from robustdistill.services.mlflow_store import Store
 
 PASSED = ("pass", "challenger")
@@ -80,11 +81,9 @@ def rollback(store: Store, name: str, version: int | None, *, by: str, why: str,
     aliases = store.registry.aliases(name)
     number = _way_back(store, name, aliases) if version is None else version
     if number is None:
-        raise BadInput(
-            f"{name} has no earlier champion", where=name, fix="name a version: robustdistill rollback --to N"
-        )
+        raise no_way_back(store.registry, name)
     if number == aliases.get(CHAMPION):
-        raise BadInput(f"{name} version {number} is the champion already", where=name)
+        raise already(store.registry, name, number)
     intent.smoke_test(store, name, number)
     plan = Intent.new("rollback", name, store.registry, by=by, why=why, target=number)
     intent.declare(store, plan, work)

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 def champion_folder(workspace: Workspace, version: int | str = "champion") -> Path:
     """The files of the champion (or another version or alias), from the registry. Raises BadInput if there is none."""
-    return registered_folder(workspace, workspace.name, version)
+    try:
+        return registered_folder(workspace, workspace.name, version)
+    except BadInput as error:
+        last = workspace.out("export@student")
+        if not last.is_dir():
+            raise
+        raise BadInput(error.cause, where=error.where, fix=f"{error.fix}; or ask the last: --model {last}") from error
 
 
 def registered_folder(workspace: Workspace, name: str, version: int | str) -> Path:
@@ -25,14 +31,11 @@ def registered_folder(workspace: Workspace, name: str, version: int | str) -> Pa
     from robustdistill.actions import champion
     from robustdistill.services.mlflow_store import Store
 
-    folder = champion.fetch(Store.open(None, workspace.work), name, version, workspace.work / "models")
-    if folder is None:
-        raise BadInput(f"there is no {name} {version}", fix="`robustdistill versions` lists what there is")
-    return Path(folder)
+    return champion.require(Store.open(None, workspace.work), name, version, workspace.work / "models")
 
 
 def predict(folder: Path, images: Sequence[Path], *, resize: bool = False) -> list[dict[str, Any]]:
-    """One answer an image, by the served runtime. resize: scale images of another size instead of refusing them."""
+    """One answer an image, by the served runtime. resize: scale images of another size, even if training did not."""
     from robustdistill.runtime.predictor import Predictor
 
     answers = Predictor(folder, resize=resize).predict(list(images))

@@ -124,7 +124,8 @@ def _version(workspace: Workspace, what: str) -> Path:
 
     name, _, version = what.partition("/")
     if not name or not version:
-        raise BadInput(f"{what!r} names no version", fix="NAME/VERSION or NAME/ALIAS, such as digits/champion")
+        fix = f"NAME/VERSION or NAME/ALIAS, such as {workspace.name}/champion"
+        raise BadInput(f"{what!r} names no version", where="teacher use registry", fix=fix)
     return registered_folder(workspace, name, int(version) if version.isdigit() else version)
 
 

@@ -80,6 +80,7 @@ def add(settings: Settings, path: Path) -> None:
 
     workspace = settings.workspace()
     with workspace.lock():  # not under a run that reads the data
+        dvc_cli.require_repository(workspace.root)  # before the data are exchanged
         done = actions.add(workspace, path)
         dvc_cli.add_data(workspace.root)
     text = done.markdown() if done.changed else "these data are there already"
@@ -156,7 +157,11 @@ def use(settings: Settings, origin: str, what: tuple[str, ...], config: Path | N
 
     workspace = settings.workspace()
     role: actions.Role = "start" if start else "teacher"
+    if config and origin != "file":
+        raise click.UsageError("--config describes a file: teacher use file W.safetensors --config C.json")
     if origin == "none":
+        if what or start:
+            raise click.UsageError("none takes nothing else: the teacher is trained here")
         with workspace.lock():
             actions.use_none(workspace)
         settings.answer({"sha256": None}, "the teacher is trained here")
@@ -202,14 +207,15 @@ def ui(settings: Settings) -> None:
 @root.command()
 @pass_settings
 def upgrade(settings: Settings) -> None:
-    """Renew the pipeline file.
+    """Renew the pipeline file; mend a workspace.
 
-    For a workspace made by an earlier version: takes over this version's dvc.yaml.
+    For a workspace made by an earlier version: takes over this version's dvc.yaml. For one that has lost its .git or
+    .dvc: makes them anew. Data, params, results and the registry stay.
     """
     from robustdistill.actions.init import upgrade as take_over
 
     done = take_over(settings.workspace())
-    settings.answer({"changed": done}, "dvc.yaml renewed" if done else "nothing to do")
+    settings.answer({"changed": bool(done), "renewed": done}, f"{', '.join(done)} renewed" if done else "nothing to do")
 
 
 @root.command(hidden=True)

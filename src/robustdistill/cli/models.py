@@ -18,12 +18,14 @@ EXISTING = click.Path(path_type=Path, exists=True)
 @root.command()
 @click.argument("images", nargs=-1, required=True, type=EXISTING)
 @click.option("--model", type=EXISTING, help="an export folder; default: the registry's champion")
-@click.option("--resize", is_flag=True, help="scale images of another size instead of refusing them")
+@click.option("--resize", is_flag=True, help="scale images of another size, as `data.resize` does in training")
 @pass_settings
 def predict(settings: Settings, images: tuple[Path, ...], model: Path | None, resize: bool) -> None:
     """Ask the champion about images.
 
-    Through the code that is shipped: ONNX Runtime, no torch.
+    Through the code that is shipped: ONNX Runtime, no torch. Images of another size are refused, unless the model was
+    trained on images that data.resize scaled (then these are scaled in the same way) or --resize is given. Gray and
+    colour are never converted.
 
     \b
       robustdistill --workspace demo predict three.png seven.png

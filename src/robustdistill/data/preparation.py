@@ -46,7 +46,9 @@ def prepare(raw: Path, out: Path, data: Data, progress: Progress = lambda done, 
         mean, std = _statistics(pixels, positions["train"])
     classes, shape = found.classes, tuple(int(edge) for edge in pixels.shape[1:])
     digest = _digest(classes, shape, keys, found.labels, positions)
-    manifest = Manifest("image", shape, classes, 0.0, 1.0, mean, std, counts, division.removed, digest)
+    manifest = Manifest(
+        "image", shape, classes, 0.0, 1.0, mean, std, counts, division.removed, digest, resize=bool(data.resize)
+    )
     manifest.write(out)
     return manifest
 

@@ -35,6 +35,7 @@ class Manifest:
 
     mean, std: per channel of train, in input units. counts: {split: examples of each class}.
     removed: {reason: examples that left train}. data_digest: sha256 of all contents, labels and splits.
+    resize: whether images of any size were scaled to `shape`; written only where they were.
     """
 
     kind: Literal["image"]
@@ -48,9 +49,11 @@ class Manifest:
     removed: dict[str, int]
     data_digest: str
     format: int = field(default=FORMAT)
+    resize: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        record = asdict(self)
+        return record if self.resize else {key: value for key, value in record.items() if key != "resize"}
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Manifest:

@@ -57,7 +57,7 @@ def choose() -> Compute:
     return Compute(require_device(device), threads)
 
 
-def require_device(device: str) -> str:
+def require_device(device: str, where: str = DEVICE_VARIABLE) -> str:
     """The device, if this machine has it and torch can use it. Raises BadInput."""
     try:
         kind = torch.device(device).type
@@ -65,10 +65,10 @@ def require_device(device: str) -> str:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise BadInput(
-            f"device {device!r} cannot be used here: {reason}", where=DEVICE_VARIABLE, fix="unset it, or say cpu"
+            f"device {device!r} cannot be used here: {reason}", where=where, fix="leave it out, or say cpu"
         ) from error
     if kind == "meta":
-        raise BadInput("device 'meta' computes nothing", where=DEVICE_VARIABLE, fix="unset it, or say cpu")
+        raise BadInput("device 'meta' computes nothing", where=where, fix="leave it out, or say cpu")
     return device
 
 

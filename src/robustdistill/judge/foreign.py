@@ -20,6 +20,7 @@ from robustdistill.errors import BadInput
 Answer = Callable[[Tensor], Any]  # a module, or an exported file
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
 _RETURN = "return logits as one tensor [batch, classes]"
+_TAKE = "judge it on images of the size and channels it was made for, or take [n, channels, height, width]; see --debug"
 
 
 class Foreign(nn.Module):
@@ -52,7 +53,7 @@ def ask(module: Answer, x: Tensor) -> Tensor:
     except BadInput:
         raise
     except Exception as error:  # the user's own code
-        raise failed(f"the model failed on inputs {list(x.shape)}", error) from error
+        raise failed(f"the model failed on inputs {list(x.shape)}", error, fix=_TAKE) from error
     if not isinstance(answer, Tensor):
         raise BadInput(f"the model returns {type(answer).__name__}, not a tensor", fix=_RETURN)
     if not answer.is_floating_point():
@@ -71,16 +72,17 @@ def columns(module: Answer, x: Tensor) -> int:
     return int(answer.shape[1])
 
 
-def failed(what: str, error: BaseException) -> BadInput:
-    """An error inside the user's code as a sentence that names the line; the traceback is for --debug."""
+def failed(what: str, error: BaseException, *, fix: str = "see it: --debug") -> BadInput:
+    """An error inside the user's code as a sentence that names the line, where one of the user's lines took part: of
+    other people's packages none helps. The traceback is for --debug."""
     if isinstance(error, SyntaxError):
         where = f"{error.filename}, line {error.lineno}"
     else:
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _ours(frame.filename)]
-        theirs = [frame for frame in frames if "site-packages" not in frame.filename] or frames
+        theirs = [frame for frame in frames if "site-packages" not in frame.filename]
         where = f"{theirs[-1].filename}, line {theirs[-1].lineno}" if theirs else ""
     said = str(error).strip().splitlines()
-    return BadInput(f"{what}: {type(error).__name__}: {said[0] if said else ''}", where=where, fix="see it: --debug")
+    return BadInput(f"{what}: {type(error).__name__}: {said[0] if said else ''}", where=where, fix=fix)
 
 
 def _ours(filename: str) -> bool:

@@ -41,7 +41,11 @@ class Served:
         sizes = inputs[0].shape
         told = list(sizes[1:])
         if len(sizes) != len(shape) + 1 or any(isinstance(a, int) and a != b for a, b in zip(told, shape, strict=True)):
-            raise BadInput(f"the file takes inputs of shape {sizes}, the data are {list(shape)}", where=str(path))
+            raise BadInput(
+                f"the file takes inputs of shape {sizes}, the data are (or its twin takes) {list(shape)}",
+                where=str(path),
+                fix="judge a model on the data it was made for, with a twin of the same inputs",
+            )
         return cls(opened)
 
     def __call__(self, x: Tensor) -> Tensor:

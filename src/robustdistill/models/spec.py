@@ -7,11 +7,27 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from robustdistill.config import Spec
+from robustdistill.config import Spec, Strict, options
 from robustdistill.errors import BadInput
 
 LARGEST_EDGE = 4096
 MOST_CLASSES = 100_000
+EXAMPLE = (
+    '{"model": {"name": "resnet18"}, "shape": [3, 32, 32], "classes": 10, "low": 0, "high": 1, '
+    '"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]}'
+)
+
+
+class _Record(Strict):
+    """A spec as JSON holds it: nothing is converted, so that a slip is told instead of meaning something else."""
+
+    model: str | Spec
+    shape: list[int]
+    classes: int
+    low: float
+    high: float
+    mean: list[float]
+    std: list[float]
 
 
 @dataclass(frozen=True)
@@ -33,21 +49,24 @@ class ModelSpec:
     def __post_init__(self) -> None:
         fault = self._fault()
         if fault:
-            raise BadInput(f"this model cannot be built: {fault}", where="model spec")
+            raise BadInput(fault, where="model spec", fix=f"give what the model was trained with, such as {EXAMPLE}")
 
     def _fault(self) -> str | None:
+        channels = self.shape[0] if self.shape else 0
         if not self.shape or any(edge < 1 or edge > LARGEST_EDGE for edge in self.shape):
-            return f"its input shape is {self.shape}"
+            return f"'shape' must be numbers from 1 to {LARGEST_EDGE}, is {list(self.shape)}"
         if not 2 <= self.classes <= MOST_CLASSES:
-            return f"it has {self.classes} classes"
+            return f"'classes' must be from 2 to {MOST_CLASSES}, is {self.classes}"
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-            return f"its inputs lie in [{self.low}, {self.high}]"
-        if len(self.mean) != self.shape[0] or len(self.std) != self.shape[0]:
-            return f"{len(self.mean)} means and {len(self.std)} deviations for {self.shape[0]} channels"
+            return f"'low' must be below 'high', they are {self.low:g} and {self.high:g}"
+        for key in ("mean", "std"):
+            count = len(getattr(self, key))
+            if count != channels:
+                return f"'{key}' must have a number for each channel: {channels} by 'shape', has {count}"
         if not all(math.isfinite(value) for value in self.mean):
-            return f"its mean is {self.mean}"
+            return f"'mean' must be finite, is {list(self.mean)}"
         if not all(math.isfinite(value) and value > 0 for value in self.std):
-            return f"its standard deviation is {self.std}"
+            return f"'std' must be greater than 0, is {list(self.std)}"
         return None
 
     @property
@@ -64,35 +83,27 @@ class ModelSpec:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> ModelSpec:
         """The inverse of to_json. Raises BadInput where a key is missing, mistyped or unknown."""
-        unknown = sorted(set(record) - set(cls.__dataclass_fields__))
-        if unknown:
-            raise BadInput(f"unknown key {unknown[0]!r}", where="model spec", fix=f"valid: {_names()}")
         try:
-            return cls(
-                model=_spec(record["model"]),
-                shape=tuple(int(edge) for edge in record["shape"]),
-                classes=int(record["classes"]),
-                low=float(record["low"]),
-                high=float(record["high"]),
-                mean=tuple(float(value) for value in record["mean"]),
-                std=tuple(float(value) for value in record["std"]),
-            )
-        except KeyError as error:
-            raise BadInput(f"missing key {error}", where="model spec", fix=f"needed: {_names()}") from error
-        except (TypeError, ValueError, OverflowError) as error:
-            raise BadInput(f"mistyped: {error}", where="model spec") from error
+            given = options(_Record, record, where="model spec")
+        except BadInput as error:
+            raise BadInput(error.cause, where=error.where, fix=f"{error.fix} (an example: {EXAMPLE})") from error
+        return cls(
+            model=_spec(given.model),
+            shape=tuple(given.shape),
+            classes=given.classes,
+            low=given.low,
+            high=given.high,
+            mean=tuple(given.mean),
+            std=tuple(given.std),
+        )
 
 
-def _names() -> str:
-    return ", ".join(ModelSpec.__dataclass_fields__)
-
-
-def _spec(value: Any) -> Spec:
+def _spec(value: str | Spec) -> Spec:
     """{"name": ..., options}; a bare name stands for the architecture with its defaults."""
     if isinstance(value, str):
         return {"name": value}
-    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
-        raise BadInput(f"{value!r} names no architecture", where="model spec", fix='give {"name": "resnet18"}')
+    if not isinstance(value.get("name"), str):
+        raise BadInput(f"'model' names no architecture: {value}", where="model spec", fix='give {"name": "resnet18"}')
     return dict(value)
 
 

@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from torch import Tensor
 from robustdistill.errors import BadInput
 from robustdistill.models import build
 from robustdistill.models.classifier import Classifier
-from robustdistill.models.spec import ModelSpec
+from robustdistill.models.spec import EXAMPLE, ModelSpec
 
 FORMAT = 1
 WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before every name
 LONGEST_SPEC = 1 << 20  # bytes; a spec has a few hundred
+NO_WEIGHTS = "name an existing .safetensors file: safetensors.torch.save_file(model.state_dict(), FILE) writes one"
+DESCRIBE = f"describe the model in it as JSON, such as {EXAMPLE}"
 
 
 def digest(path: Path) -> str:
@@ -58,7 +61,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load_file(path)
     except FileNotFoundError as error:
-        raise BadInput("there are no weights", where=str(path)) from error
+        raise BadInput("there are no weights", where=str(path), fix=NO_WEIGHTS) from error
     except (safetensors.SafetensorError, ValueError, OSError) as error:
         raise BadInput(
             f"not a safetensors file, or a damaged one: {error}",
@@ -78,19 +81,23 @@ def save(model: Classifier, folder: Path, stem: str = "model") -> str:
 
 def load(folder: Path, stem: str = "model") -> Classifier:
     """The saved model, in eval mode. Raises BadInput if anything is missing, damaged or does not fit together."""
-    weights, described = folder / f"{stem}.safetensors", folder / f"{stem}.json"
+    return _load(folder / f"{stem}.safetensors", folder / f"{stem}.json")
+
+
+def _load(weights: Path, described: Path) -> Classifier:
     record = _read_json(described)
     if record.get("format") != FORMAT or not isinstance(record.get("spec"), dict):
-        raise BadInput("not the description of a model of this version", where=str(described))
+        cause = f"this does not describe a model as version {FORMAT} of the format does"
+        raise BadInput(cause, where=str(described), fix=f"restore the file, or {DESCRIBE}")
     if not weights.is_file():
-        raise BadInput("there are no weights", where=str(weights))
+        raise BadInput("there are no weights", where=str(weights), fix="restore the file, or train again")
     if digest(weights) != record.get("sha256"):
         raise BadInput(
-            "the weights are not those that the description names: changed, damaged or exchanged",
+            f"the weights are not those that {described} names: changed, damaged or exchanged",
             where=str(weights),
             fix="restore the file, or train again",
         )
-    return _fill(ModelSpec.from_json(record["spec"]), read_tensors(weights), weights)
+    return _fill(record["spec"], weights, described)
 
 
 def load_foreign(weights: Path, config: Path) -> Classifier:
@@ -99,22 +106,23 @@ def load_foreign(weights: Path, config: Path) -> Classifier:
     config: JSON with architecture (or model), shape, classes, low, high, mean, std. Names of weights may carry the
     prefix of a wrapper (`module.` of DataParallel) or lack the prefix of ours.
     """
-    record = dict(_read_json(config))
+    record = _read_json(config)
     if "architecture" in record:
+        if "model" in record:
+            raise BadInput("'architecture' and 'model' mean the same", where=str(config), fix="remove one of them")
         record["model"] = record.pop("architecture")
-    spec = ModelSpec.from_json(record)
-    return _fill(spec, read_tensors(weights), weights, foreign=True)
+    return _fill(record, weights, config, foreign=True)
 
 
 def load_file(weights: Path, config: Path | None = None) -> Classifier:
     """The model in any safetensors file, ours or foreign, in eval mode. config: its JSON; default: beside it."""
-    beside = config or weights.with_suffix(".json")
-    for path in (weights, beside):
-        if not path.is_file():
-            fix = "give its architecture in a JSON file: --config FILE" if path == beside else ""
-            raise BadInput("there is no such file", where=str(path), fix=fix)
-    ours = "spec" in _read_json(beside)
-    return load(weights.parent, weights.stem) if ours else load_foreign(weights, beside)
+    described = config or weights.with_suffix(".json")
+    if not weights.is_file():
+        raise BadInput("there is no such file", where=str(weights), fix=NO_WEIGHTS)
+    if not described.is_file():
+        fix = f"give --config FILE and {DESCRIBE}"
+        raise BadInput("there is no description of the model", where=str(described), fix=fix)
+    return _load(weights, described) if "spec" in _read_json(described) else load_foreign(weights, described)
 
 
 def rename(names: list[str], wanted: list[str]) -> dict[str, str]:
@@ -132,20 +140,33 @@ def _bare(name: str) -> str:
     return name
 
 
-def _fill(spec: ModelSpec, tensors: dict[str, Tensor], where: Path, *, foreign: bool = False) -> Classifier:
-    model = build(spec, 0, "load")
-    wanted = model.state_dict()
+@contextmanager
+def _described(path: Path) -> Iterator[None]:
+    """Says of what is wrong with a spec in which file it stands."""
+    try:
+        yield
+    except BadInput as error:
+        raise BadInput(error.cause, where=f"{path}: {error.where}", fix=error.fix) from error
+
+
+def _fill(record: Mapping[str, Any], where: Path, described: Path, *, foreign: bool = False) -> Classifier:
+    """The model that `record` of the file `described` says, with the weights at `where`."""
+    with _described(described):
+        spec = ModelSpec.from_json(record)
+        model = build(spec, 0, "load")
+    tensors, wanted = read_tensors(where), model.state_dict()
     if foreign:
         names = rename(list(tensors), list(wanted))
         if len(set(names.values())) < len(names):
-            raise BadInput("two weights differ only in the prefix of a wrapper", where=str(where))
+            fix = f"keep one of both: {' and '.join(WRAPPERS)} before a name are dropped"
+            raise BadInput("two weights differ only in the prefix of a wrapper", where=str(where), fix=fix)
         tensors = {names[name]: tensor for name, tensor in tensors.items()}
     fault = _misfit(wanted, tensors)
     if fault:
         raise BadInput(
             f"these are not the weights of {spec.model['name']}: {fault}",
             where=str(where),
-            fix="the architecture, its options, shape and classes must be those it was trained with",
+            fix=f"the architecture, its options, shape and classes in {described} must be those it was trained with",
         )
     model.load_state_dict(tensors)
     return model.eval()
@@ -169,14 +190,24 @@ def _misfit(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str | 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > LONGEST_SPEC:
-            raise BadInput("too long for the description of a model", where=str(path))
-        record = json.loads(path.read_text(encoding="utf-8"))
+            raise BadInput("too long for the description of a model", where=str(path), fix=DESCRIBE)
+        record = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once)
     except FileNotFoundError as error:
-        raise BadInput("there is no description of the model", where=str(path)) from error
+        raise BadInput("there is no description of the model", where=str(path), fix=DESCRIBE) from error
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"not JSON: {error}", where=str(path)) from error
+        raise BadInput(f"not JSON: {error}", where=str(path), fix=DESCRIBE) from error
     if not isinstance(record, dict):
-        raise BadInput("not the description of a model", where=str(path))
+        raise BadInput("not the description of a model: no JSON object", where=str(path), fix=DESCRIBE)
+    return record
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object in which a key that is given twice is an error: the second would silently win."""
+    record: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in record:
+            raise ValueError(f"key {key!r} is given twice")
+        record[key] = value
     return record
 
 

@@ -47,7 +47,7 @@ def load(name: str, *, model_name: str | None = None) -> Recipe:
     Raises BadInput that lists the choices.
     """
     if name not in names():
-        raise unknown("recipe", name, names())
+        raise unknown("recipe", name, names(), where="--recipe")
     where = f"recipes/{name}.yaml"
     content: dict[str, Any] = yaml.safe_load(files(__package__).joinpath(f"{name}.yaml").read_text(encoding="utf-8"))
     params = config.options(

@@ -39,12 +39,15 @@ def export(
     examples: Tensor,
     trained_on: NDArray[np.int64],
     unknown: tuple[str, ...] = (),
+    *,
+    resize: bool = False,
 ) -> dict[str, Any]:
     """Writes model.onnx, the weights, trained_on.npy and export.json into `out`; returns what export.json holds.
 
     folder: holds model.safetensors and model.json. examples: real inputs [B, *shape], for the comparison. trained_on:
     content ids of what the model and those it comes from were trained or selected on: no later comparison may use them.
-    unknown: names of those it comes from of which nobody recorded that.
+    unknown: names of those it comes from of which nobody recorded that. resize: whether images of any size were
+    scaled to the model's, so that those it is asked about are, too; recorded only where it is so.
     Raises BadInput if the model cannot be exported or the file answers differently.
     """
     model = weights.load(folder)
@@ -68,6 +71,7 @@ def export(
         "low": model.spec.low,
         "high": model.spec.high,
         "max_logit_difference": round(compare(model, path, examples), 9),
+        **({"resize": True} if resize else {}),
     }
     write_json(out / "export.json", record)
     return record

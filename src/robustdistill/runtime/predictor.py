@@ -29,14 +29,15 @@ class Predictor:
     """Answers for images. Not bound to a thread: ONNX Runtime's sessions may be shared."""
 
     def __init__(self, folder: Path, *, resize: bool = False, threads: int = 1) -> None:
-        """resize: scale images of another size instead of refusing them. threads: of one answer.
+        """resize: scale images of another size instead of refusing them; so it is done unasked where the training
+        images were scaled (export.json says so), and in the same way. threads: of one answer.
 
         Raises BadInput if a file is missing, damaged or not the one that was exported.
         """
         place = _find(folder)
         self.record = _record(place / RECORD)
         self._session = _open(place / MODEL, str(self.record["sha256"]["onnx"]), threads)
-        self._resize = resize
+        self._resize = resize or self.record.get("resize") is True
         self.classes: list[str] = self.record["classes"]
         self.shape: tuple[int, ...] = tuple(self.record["shape"])
         self.low, self.high = float(self.record["low"]), float(self.record["high"])
@@ -93,10 +94,20 @@ class Predictor:
     def _check_shape(self, shape: tuple[int, ...], where: str) -> None:
         if tuple(shape) == self.shape:
             return
-        fix = "give images of that size"
-        if len(shape) == len(self.shape) == 3 and shape[0] == self.shape[0]:
-            fix += ", or resize it (--resize)"
-        raise BadInput(f"the image is {_size(shape)}, the model takes {_size(self.shape)}", where=where, fix=fix)
+        cause = f"the image is {_size(shape)}, the model takes {_size(self.shape)}"
+        raise BadInput(cause, where=where, fix=self._remedy(shape))
+
+    def _remedy(self, shape: tuple[int, ...]) -> str:
+        """What makes an input of this shape one of the model's: other channels, another size, or both."""
+        if not len(shape) == len(self.shape) == 3:
+            return f"give an array of shape {list(self.shape)}"
+        remedies = []
+        if shape[0] != self.shape[0]:
+            mode = {1: "to gray: image.convert('L') of Pillow", 3: "to RGB: image.convert('RGB') of Pillow"}
+            remedies.append(f"convert it {mode.get(self.shape[0], f'to {self.shape[0]} channels')}")
+        if shape[1:] != self.shape[1:]:
+            remedies.append("give images of that size, or resize it (--resize)")
+        return "; ".join(remedies)
 
 
 def _size(shape: tuple[int, ...]) -> str:

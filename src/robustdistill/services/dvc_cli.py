@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -35,6 +36,8 @@ CONFIG = """\
     verify = true
 """
 TAIL_LINES = 12
+DIGEST = re.compile(r"[0-9a-f]{32}\.dir")
+DATA_FIX = "bring it back with `git checkout data.dvc`, or remove it: the next run writes it anew from data/"
 STOP_SECONDS = 5.0
 POLL_SECONDS = 0.25
 
@@ -51,7 +54,15 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def dvc(root: Path, *arguments: str) -> str:
-    """One short DVC command in `root`; its standard output. Raises ServiceFailed with DVC's last words."""
+    """One short DVC command in the workspace `root`; its standard output.
+
+    Raises BadInput where git or DVC has lost the folder, ServiceFailed with DVC's last words.
+    """
+    require_repository(root)
+    return _dvc(root, *arguments)
+
+
+def _dvc(root: Path, *arguments: str) -> str:
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
     done = subprocess.run(command, cwd=root, env=environment(), capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -65,8 +76,12 @@ def init(root: Path, remote: str | None = None) -> None:
 
     Raises BadInput for a remote that DVC does not understand.
     """
-    dvc(root, "init", "--quiet")
-    (root / ".dvc" / "config").write_text(CONFIG, encoding="utf-8")
+    folder = root / ".dvc"
+    if folder.is_dir():  # what is left of a lost one: its cache may hold data that are nowhere else
+        (folder / ".gitignore").write_text("/config.local\n/tmp\n/cache\n", encoding="utf-8")
+    else:
+        _dvc(root, "init", "--quiet")
+    (folder / "config").write_text(CONFIG, encoding="utf-8")
     if remote is None:
         return
     try:
@@ -75,6 +90,21 @@ def init(root: Path, remote: str | None = None) -> None:
         raise errors.BadInput(
             error.cause, where="--remote", fix="a folder, or a URL such as s3://bucket/path"
         ) from error
+
+
+def lost(root: Path) -> list[str]:
+    """Which of .git and .dvc the workspace lacks, or has only as an empty folder."""
+    kept = {".git": (root / ".git").is_file() or (root / ".git" / "HEAD").is_file()}
+    kept[".dvc"] = (root / ".dvc" / "config").is_file()
+    return [name for name, is_there in kept.items() if not is_there]
+
+
+def require_repository(root: Path) -> None:
+    """Raises BadInput unless the workspace still is a repository of git and of DVC."""
+    lacking = lost(root)
+    if lacking:
+        fix = "robustdistill upgrade makes it anew from what is there; data and results stay"
+        raise errors.BadInput(f"the workspace has lost its {' and its '.join(lacking)}", where=str(root), fix=fix)
 
 
 def add_data(root: Path) -> str:
@@ -116,14 +146,18 @@ def push(root: Path) -> None:
 
 
 def digest(root: Path) -> str | None:
-    """The hash of data/ as data.dvc records it; None before data was added. Read without DVC."""
+    """The hash of data/ as data.dvc records it; None before data was added. Read without DVC. Raises BadInput."""
+    path = root / "data.dvc"
     try:
-        content = yaml.safe_load((root / "data.dvc").read_text(encoding="utf-8"))
-        return str(content["outs"][0]["md5"])
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))["outs"][0]["md5"]
     except FileNotFoundError:
         return None
-    except (yaml.YAMLError, KeyError, IndexError, TypeError) as error:
-        raise errors.BadInput("not a file that `dvc add data` wrote", where=str(root / "data.dvc")) from error
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, IndexError, TypeError) as error:
+        raise errors.BadInput("not a file that `dvc add data` wrote", where=str(path), fix=DATA_FIX) from error
+    if not isinstance(found, str) or not DIGEST.fullmatch(found):
+        cause = f"outs[0].md5 is no digest of a folder as `dvc add data` writes it: {str(found)[:40]!r}"
+        raise errors.BadInput(cause, where=str(path), fix=DATA_FIX)
+    return found
 
 
 def recorded(root: Path) -> dict[str, tuple[str, str]]:
@@ -134,7 +168,7 @@ def recorded(root: Path) -> dict[str, tuple[str, str]]:
         return {out["path"]: (name, str(out["md5"])) for name, each in stages.items() for out in each.get("outs", [])}
     except FileNotFoundError:
         return {}
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         fix = "remove it; `dvc repro` writes it anew"
         raise errors.BadInput("not a file that DVC wrote", where=str(path), fix=fix) from error
 
@@ -155,7 +189,7 @@ def _require_pipeline(root: Path) -> None:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         lacking = {name.partition("@")[0] for name in catalog.STAGES} - set(content["stages"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise errors.BadInput("not a pipeline", where=str(path), fix="robustdistill upgrade writes it anew") from error
     if lacking:
         fix = "robustdistill upgrade writes it anew"
@@ -171,8 +205,10 @@ def changed(root: Path) -> list[str]:
 def repro(root: Path, stage: str, env: Mapping[str, str] | None = None) -> None:
     """Runs one stage if it changed, through DVC, in a process group of its own that ends with this process.
 
-    Its output goes to .work/logs/<stage>.log. Raises what the stage itself raised, or ServiceFailed.
+    Its output goes to .work/logs/<stage>.log. Raises what the stage itself raised, BadInput where git or DVC has lost
+    the folder, or ServiceFailed.
     """
+    require_repository(root)
     workspace = Workspace(root)
     log, record = workspace.log(stage), workspace.error(stage)
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -51,6 +51,15 @@ def commit(root: Path, paths: Sequence[str], message: str) -> bool:
     return True
 
 
+def restore(root: Path, path: str) -> bool:
+    """Brings a lost file or folder back as it was last committed. False where it never was."""
+    try:
+        git(root, "checkout", "HEAD", "--", path)
+    except ServiceFailed:
+        return False
+    return True
+
+
 def head(root: Path) -> str | None:
     """The commit the workspace is at; None before the first one or outside a repository."""
     try:

@@ -16,6 +16,7 @@ from robustdistill.services.mlflow_address import Address, code, guarded
 DESCRIPTION_LENGTH = 4900  # 5000 in a database with fixed columns
 MODEL_TAG_LENGTH = 5000
 VERSION_TAG_LENGTH = 100_000
+NAMED = 10  # versions that a message lists at most
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,15 @@ class Registry:
         return {} if model is None else dict(model.tags)
 
     @guarded
+    def names(self) -> list[str]:
+        """The registered models, by name, one page at most."""
+        return sorted(model.name for model in self.client.search_registered_models())
+
+    @guarded
     def versions(self, name: str) -> list[Version]:
         """All versions, newest first; [] for a model that is not there."""
+        if "'" in name:  # it would end the quotation below, and no name of ours has one
+            return []
         found, token = [], None
         while True:
             page = self.client.search_model_versions(f"name = '{name}'", max_results=1000, page_token=token)
@@ -89,7 +97,14 @@ class Registry:
         except MlflowException as error:
             if code(error) != "RESOURCE_DOES_NOT_EXIST":
                 raise
-        raise BadInput(f"{name} has no version {number}", where=self.address.shown, fix="see `robustdistill versions`")
+        there = ", ".join(str(each.number) for each in self.versions(name)[:NAMED])
+        fix = f"the newest are {there}" if there else self.instead()
+        raise BadInput(f"{name} has no version {number}", where=self.address.shown, fix=fix)
+
+    def instead(self) -> str:
+        """What to do where a name has no version: the names that have some, else the flow, which makes the first."""
+        there = ", ".join(self.names()[:NAMED])
+        return f"registered are {there}" if there else "run the flow: python flows/retrain.py --workspace DIR"
 
     @guarded
     def log_model(
@@ -154,10 +169,17 @@ class Registry:
 
     @guarded
     def download_from(self, location: str, into: Path) -> Path:
-        """The files at an artifact location, in the folder `into`."""
+        """The files at an artifact location, in the folder `into`. Raises BadInput where MLflow knows none."""
         from mlflow.artifacts import download_artifacts
+        from mlflow.exceptions import MlflowException
 
-        return Path(download_artifacts(location, dst_path=str(into), tracking_uri=self.address.uri))
+        try:
+            return Path(download_artifacts(location, dst_path=str(into), tracking_uri=self.address.uri))
+        except MlflowException as error:
+            if code(error) != "RESOURCE_DOES_NOT_EXIST":
+                raise
+        fix = "copy run and path from its page: robustdistill ui"
+        raise BadInput(f"MLflow has nothing at {location}", where=self.address.shown, fix=fix)
 
 
 def _version(item: Any) -> Version:

@@ -25,5 +25,7 @@ def run(params: Params, reads: Mapping[str, Path], out: Path, tools: Tools) -> N
     split = data.split("val")
     examples, _, _ = split.take(np.arange(min(EXAMPLES, len(split))))
     seen = Seen(np.union1d(data.split("train").id, split.id)) | Seen.read(reads["model"])
-    record = onnx.export(reads["model"], out, data.manifest.classes, examples, seen.ids, seen.unknown)
+    record = onnx.export(
+        reads["model"], out, data.manifest.classes, examples, seen.ids, seen.unknown, resize=data.manifest.resize
+    )
     tools.journal.write("note", message=f"exported {record['bytes']['onnx'] / 1e6:.2f} MB of ONNX")
