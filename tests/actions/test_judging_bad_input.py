@@ -107,3 +107,11 @@ def test_a_threat_with_a_slip_is_a_sentence(judge: Judge, threat: str, said: str
 def test_without_a_workspace_data_and_threat_are_needed(judge: Judge, left_out: str, said: str) -> None:
     code, _, err = judge("own:load", **{left_out: None})  # type: ignore[arg-type]
     assert code == 2 and f"{said} must be given" in err
+
+
+@pytest.mark.parametrize(
+    ("other", "said"), [("own:three", "3 classes"), ("own:missing", "no missing"), (".", "export")]
+)
+def test_a_surrogate_that_does_not_fit_is_a_sentence(judge: Judge, other: str, said: str) -> None:
+    code, _, err = judge("own:load", "--quick", "--surrogate", other)
+    assert code == 2 and said in err and "Traceback" not in err
