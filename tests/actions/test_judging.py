@@ -237,3 +237,10 @@ def test_recipes_and_this_command_use_the_same_attacks() -> None:
 
     of_recipe = recipes.load("digits").params.judge.attacks
     assert [attack(spec).config for spec in of_recipe] == [attack(spec).config for spec in OWN]
+
+
+def test_examples_made_for_another_model_are_tried_too(judge: Judge) -> None:
+    code, out, _ = judge("own:load", "--quick", "--json", "--surrogate", "own:load", "--surrogate", "own:rounded")
+    rows = {attack["name"]: attack["accuracy"] for attack in json.loads(out)["attacks"]}
+    assert code in (0, 3) and rows["transfer-1-own-load"] == robust() == rows["pgd-40-margin"]
+    assert "transfer-2-own-rounded" in rows

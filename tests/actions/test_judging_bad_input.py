@@ -123,3 +123,11 @@ def test_without_a_workspace_data_and_threat_are_needed(judge: Judge, left_out: 
 def test_a_device_that_is_not_here_names_the_option(judge: Judge) -> None:
     code, _, err = judge("own:load", "--device", "nonsense")
     assert code == 2 and "where: --device" in err and "fix:" in err
+
+
+@pytest.mark.parametrize(
+    ("other", "said"), [("own:three", "3 classes"), ("own:missing", "no missing"), (".", "export")]
+)
+def test_a_surrogate_that_does_not_fit_is_a_sentence(judge: Judge, other: str, said: str) -> None:
+    code, _, err = judge("own:load", "--quick", "--surrogate", other)
+    assert code == 2 and said in err and "Traceback" not in err

@@ -16,6 +16,7 @@ from robustdistill.workspace import Workspace
 if TYPE_CHECKING:
     from torch import nn
 
+    from robustdistill.actions.judge_target import Open
     from robustdistill.data.examples import Examples
     from robustdistill.engine.devices import Compute
     from robustdistill.judge.subject import Subject
@@ -27,13 +28,17 @@ LEAST = 20  # examples that a protocol asks for at least; fewer data are judged 
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for. data, threat: default, those of the workspace. n: examples, default all."""
+    """What was asked for. data, threat: default, those of the workspace. n: examples, default all.
+
+    surrogate: other targets, whose adversarial examples are replayed.
+    """
 
     target: str
     data: Path | None = None
     threat: str | None = None
     config: Path | None = None
     twin: str | None = None
+    surrogate: tuple[str, ...] = ()
     n: int | None = None
     seed: int | None = None
     attacks: Attacks | None = None
@@ -71,6 +76,7 @@ def prepare(workspace: Workspace | None, request: Request, compute: Compute, dow
     if request.threat:
         ThreatModel.parse(request.threat, where="--threat")  # a slip is told before anything is opened
     open_subject = find(request.target, place, request.twin)
+    open_others = {target: find(target, place) for target in request.surrogate}
     for path in [prepared, workspace.artifacts / "adversaries"] if workspace and request.as_workspace else []:
         if path and not path.exists():
             raise BadInput("there is nothing to judge with yet", where=str(path), fix="run the flow first")
@@ -91,7 +97,7 @@ def prepare(workspace: Workspace | None, request: Request, compute: Compute, dow
         _protocol(params, request, len(examples)),
         seed,
         workspace.artifacts / "adversaries" if workspace and request.as_workspace else None,
-        _surrogates(workspace, request, subject, compute),
+        _surrogates(workspace, request, subject, compute) | _named(open_others, examples, subject),
     )
 
 
@@ -154,6 +160,22 @@ def _surrogates(
         other = Judged.open(folder, compute)
         if (other.shape, other.names) == (subject.shape, subject.names):
             found[folder.name] = other.model
+    return found
+
+
+def _named(others: dict[str, Open], examples: Examples, subject: Subject) -> dict[str, nn.Module]:
+    """The models of --surrogate, by plain and different names. Raises BadInput for one that nothing can be made on."""
+    from robustdistill.actions.judge_target import short_name
+    from robustdistill.attacks import Access
+    from robustdistill.judge import require_fit
+
+    found: dict[str, nn.Module] = {}
+    for number, (target, opened) in enumerate(others.items(), 1):
+        other = opened(examples)
+        require_fit(other, target, shape=subject.shape, names=subject.names, bounds=(subject.low, subject.high))
+        if other.access < Access.GRADIENT:
+            raise BadInput("examples are made with gradients, which this gives none of", where=f"--surrogate {target}")
+        found[f"{number}-{short_name(target)}"] = other.model
     return found
 
 

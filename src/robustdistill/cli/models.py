@@ -66,6 +66,7 @@ def versions(settings: Settings) -> None:
     "--config", type=EXISTING, help="safetensors: JSON with architecture, shape, classes, mean, std, low, high"
 )
 @click.option("--twin", help="ONNX: the same model with gradients, FILE.safetensors or package.module:factory")
+@click.option("--surrogate", multiple=True, help="another TARGET: what breaks it is tried here too; may be repeated")
 @click.option("--n", type=click.IntRange(min=1), help="judge only so many examples")
 @click.option("--seed", type=click.IntRange(min=0), help="of every random draw; default 0")
 @click.option("--quick", "attacks", flag_value="quick", help="PGD only: not AutoAttack, figures may be too high")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from robustdistill import attacks
 from robustdistill.attacks import Access, Attack
@@ -15,7 +15,8 @@ from robustdistill.config import Judge, Params, Spec, dump
 from robustdistill.data.prepared import Prepared
 from robustdistill.engine.twin import Twin
 from robustdistill.errors import BadInput
-from robustdistill.judge import autoattack, scorecard
+from robustdistill.judge import autoattack, bounds, scorecard
+from robustdistill.judge.around import around
 from robustdistill.judge.curve import curve
 from robustdistill.judge.health import checks
 from robustdistill.judge.resume import Pieces
@@ -83,12 +84,15 @@ def evaluate(
     if not protocol.attacks and protocol.autoattack == "none" and adversaries is None:
         raise BadInput("without an attack there is nothing to judge", where="params.yaml: judge", fix="name attacks")
     attempts = [attacks.build(spec, f"judge.attacks[{number}]") for number, spec in enumerate(protocol.attacks)]
-    trial = _trial(subject, sample, threat, protocol, seed, tools)
+    trial = _trial(subject, sample, threat, protocol, seed, tools, surrogates or {})
     _attack(trial, protocol, attempts)
     _transfer(trial, adversaries, surrogates or {})
     _last_word(trial, protocol)
     found = curve(subject, sample, threat, protocol.curve, protocol.curve_examples, derive(seed, "judge"))
-    return Judgement(scorecard.card(trial, found, checks(trial, found), subject.names), trial)
+    bound = bounds.bound(trial)
+    health = checks(trial, found) + bounds.check(trial, bound)
+    card = scorecard.card(trial, found, health, subject.names) | {"bounds": bound.to_json(), "around": around(trial)}
+    return Judgement(card, trial)
 
 
 def write(out: Path, found: Judgement) -> None:
@@ -97,7 +101,15 @@ def write(out: Path, found: Judgement) -> None:
     scorecard.write(out, found.trial, found.card)
 
 
-def _trial(subject: Subject, sample: Sample, threat: ThreatModel, protocol: Judge, seed: int, tools: Tools) -> Trial:
+def _trial(
+    subject: Subject,
+    sample: Sample,
+    threat: ThreatModel,
+    protocol: Judge,
+    seed: int,
+    tools: Tools,
+    surrogates: Mapping[str, nn.Module],
+) -> Trial:
     key = {
         "model": subject.key,
         "sample": sample.digest(),
@@ -105,7 +117,8 @@ def _trial(subject: Subject, sample: Sample, threat: ThreatModel, protocol: Judg
         "judge": dump(protocol),
         "seed": seed,
         "compute": [tools.compute.device, tools.compute.threads],
-        "answers": _answers(subject, sample),
+        "answers": _answers(subject.logits, sample),
+        "surrogates": {name: _answers(Twin(model).logits, sample) for name, model in surrogates.items()},
     }
 
     def report(name: str, done: int, total: int, robust: int) -> None:
@@ -115,11 +128,11 @@ def _trial(subject: Subject, sample: Sample, threat: ThreatModel, protocol: Judg
     return Trial(subject, sample, threat, derive(seed, "judge"), protocol.chunk, pieces, report)
 
 
-def _answers(subject: Subject, sample: Sample) -> str:
+def _answers(logits: Callable[[Tensor], Tensor], sample: Sample) -> str:
     """What the model says of the first examples, hashed: code that weights do not tell apart answers otherwise."""
     with seeded("judge", "answers"):
-        logits = subject.logits(sample.x[:ASKED])
-    return hashlib.sha256(logits.cpu().numpy().tobytes()).hexdigest()
+        found = logits(sample.x[:ASKED])
+    return hashlib.sha256(found.cpu().numpy().tobytes()).hexdigest()
 
 
 def _attack(trial: Trial, protocol: Judge, attempts: list[Attack]) -> None:

@@ -19,6 +19,7 @@ from markupsafe import Markup
 from robustdistill.errors import RobustDistillError
 from robustdistill.gate.statistics import wilson
 from robustdistill.inputs import shown
+from robustdistill.release.around import beside
 from robustdistill.release.material import Material, Model, gather
 from robustdistill.release.pictures import Picture, Setting, gallery
 from robustdistill.release.plots import Series, interval_chart, line_chart, swatch
@@ -67,6 +68,7 @@ def render(artifacts: Path, *, title: str, verdict: Mapping[str, Any] | None, fa
         training=[(model, *_training(model)) for model in material.models.values() if model.history],
         untrained=[name for name, model in material.models.items() if not model.history],
         classes=section(lambda: classes(material)),
+        around=section(lambda: beside(material)),
         galleries=[section(partial(_gallery, material, *choice)) for choice in _GALLERIES],
         threat=threat,
         protocol=protocol(material),

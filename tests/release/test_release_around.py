@@ -1,0 +1,30 @@
+"""The rows beside the robust accuracy: all blocks, none of an older scorecard, and reasons where there is no figure."""
+
+from __future__ import annotations
+
+from robustdistill.release.around import rows
+
+CARD = {
+    "bounds": {"method": "ibp", "certified": 0.25, "n": 40, "reason": ""},
+    "around": {
+        "calibration": {"n": 40, "clean": {"ece": 0.1, "brier": 0.2}, "attacked": {"ece": 0.5, "brier": 0.9}},
+        "corruptions": {"n": 30, "mean": 0.7, "kinds": {"shot_noise": [0.9, 0.8, 0.7, 0.6, 0.5]}},
+        "threats": {"n": 20, "attack": "screen", "clean": 1.0, "rows": [{"norm": "l2", "eps": 1.0, "accuracy": 0.4}]},
+        "nearest": {"n": 10, "found": 4, "norm": "linf", "median": None},
+    },
+}
+
+
+def test_every_block_has_its_rows() -> None:
+    found = {what: (figure, n) for what, figure, n in rows(CARD)}
+    assert found["certified by interval bounds"] == ("25.0 %", "40")
+    assert found["calibration error, Brier score (attacked)"] == ("0.500, 0.900", "40")
+    assert found["· shot noise, severity 1 to 5"] == ("90.0 % 80.0 % 70.0 % 60.0 % 50.0 %", "30")
+    assert found["under l2 eps 1 (screen)"] == ("40.0 %", "20")
+    assert found["median distance to a wrong input (linf, FAB)"] == ("–", "10")
+
+
+def test_an_older_scorecard_has_none_and_a_missing_bound_a_reason() -> None:
+    assert list(rows({})) == []
+    (row,) = rows({"bounds": {"method": "ibp", "certified": None, "reason": "no bound for a GRU"}})
+    assert row[1] == "none: no bound for a GRU"
