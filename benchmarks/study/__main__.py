@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.study import plan, table
 from benchmarks.study.plan import METHODS, SIZES, TEACHERS, Run
-from benchmarks.study.run import execute
+from benchmarks.study.run import execute, needed
 from benchmarks.study.select import selected
 from benchmarks.study.world import Settings, World
 from robustdistill.engine.devices import apply
@@ -46,7 +46,7 @@ def arguments_of(given: list[str] | None = None) -> Any:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="METHOD")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(plan.CONFIRM_SEEDS), help="of the confirmation")
     parser.add_argument("--partial", action="store_true", help="confirm although the screen is not complete")
-    parser.add_argument("--teacher", default="tiny3", choices=list(TEACHERS))
+    parser.add_argument("--teacher", default="wide", choices=list(TEACHERS))
     parser.add_argument("--budget", type=float, default=1.0, help="scales the seconds of every training")
     parser.add_argument("--equal", default="seconds", choices=["seconds", "epochs"], help="what runs have in common")
     parser.add_argument("--val", type=int, default=2000, help="validation images of the screen")
@@ -62,25 +62,23 @@ def world_of(arguments: Any) -> World:
     return World(arguments.out.resolve(), settings, arguments.path).open()
 
 
-def runs_of(arguments: Any, world: World) -> list[list[Run]]:
-    """In groups: all of one are done before the next begins."""
+def runs_of(arguments: Any, world: World) -> list[Run]:
+    """In the order in which they are begun, where what they need is there."""
     first = plan.teachers(arguments.teacher)
-    before = [[run for run in first if run.role != "teacher"], [run for run in first if run.role == "teacher"]]
     if arguments.stage == "screen":
-        return [*before, plan.screen(arguments.sizes, arguments.methods)]
+        return [*first, *plan.screen(arguments.sizes, arguments.methods)]
     chosen = selected(world, arguments.sizes, arguments.methods, partial=arguments.partial)
-    return [*before, plan.confirm(arguments.teacher, chosen, arguments.seeds)]
+    return [*first, *plan.confirm(arguments.teacher, chosen, arguments.seeds)]
 
 
 def work(arguments: Any, given: list[str]) -> None:
     world = world_of(arguments)
-    for group in runs_of(arguments, world):
-        left = [run for run in group if world.read(run) is None]
-        if arguments.workers == 1:
-            for run in left:
-                _one(run, world)
-        else:
-            _side_by_side(left, given, world, arguments.workers)
+    left = [run for run in runs_of(arguments, world) if world.read(run) is None]
+    if arguments.workers > 1:
+        _side_by_side(left, given, world, arguments.workers)
+        return
+    for run in left:
+        _one(run, world)
 
 
 def _one(run: Run, world: World) -> None:
@@ -95,8 +93,12 @@ def _side_by_side(left: list[Run], given: list[str], world: World, workers: int)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     while waiting or busy:
         busy = [process for process in busy if process.poll() is None]
-        while waiting and len(busy) < workers:
-            words = ["/".join(map(str, astuple(waiting.pop(0)))), "--out", str(world.out), "--workers", "1"]
+        ready = [run for run in waiting if all(world.record(other).is_file() for other in needed(run, world))]
+        if waiting and not ready and not busy:
+            break  # what they wait for has died
+        for run in ready[: workers - len(busy)]:
+            waiting.remove(run)
+            words = ["/".join(map(str, astuple(run))), "--out", str(world.out), "--workers", "1"]
             command = [sys.executable, "-m", "benchmarks.study", "one", *given, "--run", *words]
             busy.append(subprocess.Popen(command, cwd=CHECKOUT, env=environment))
         time.sleep(POLL_SECONDS)

@@ -21,8 +21,8 @@ ATTACK: Spec = {"steps": 2, "step": 0.625}  # start and goal stay each method's 
 TEACHERS: dict[str, tuple[list[Spec], float]] = {
     "tiny": ([{"name": "small_cnn", "size": "tiny"}], 600.0),
     "tiny3": ([{"name": "small_cnn", "size": "tiny"}] * 3, 600.0),
-    "wide": ([{"name": "preact_resnet", "width": 16, "stride": 2}], 1800.0),
-    "wide2": ([{"name": "preact_resnet", "width": 16, "stride": 2}] * 2, 1800.0),
+    "wide": ([{"name": "preact_resnet", "width": 16, "stride": 2}], 1500.0),
+    "wide2": ([{"name": "preact_resnet", "width": 16, "stride": 2}] * 2, 1500.0),
 }
 NATURAL = 60.0  # seconds of the undefended teacher's training
 
@@ -59,6 +59,9 @@ class Run:
     @property
     def key(self) -> str:
         return f"{self.role}-{self.size}-{self.method}-{self.seed}"
+
+
+NATURAL_RUN = Run("natural", "tiny", "ce", 0, "teacher")
 
 
 def _under(name: str, **options: Any) -> Spec:
@@ -114,7 +117,7 @@ METHODS = {method.name: method for method in _methods()}
 def teachers(name: str) -> list[Run]:
     """What has to be there before the first student."""
     members = [Run("member", name, "pgd_at", number, "teacher") for number in range(len(TEACHERS[name][0]))]
-    return [*members, Run("teacher", name, "validation", 0, "teacher"), Run("natural", "tiny", "ce", 0, "teacher")]
+    return [*members, Run("teacher", name, "validation", 0, "teacher"), NATURAL_RUN]
 
 
 def screen(sizes: Sequence[str], methods: Sequence[str]) -> list[Run]:

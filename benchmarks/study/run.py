@@ -18,7 +18,7 @@ import torch
 from benchmarks.study import judging
 from benchmarks.study.budget import Clock, JobOf, Watch, examples_for, measured, sections
 from benchmarks.study.objectives import build
-from benchmarks.study.plan import FEW_CONTROL, METHODS, NATURAL, SIZES, TEACHERS, Method, Run
+from benchmarks.study.plan import FEW_CONTROL, METHODS, NATURAL, NATURAL_RUN, SIZES, TEACHERS, Method, Run
 from benchmarks.study.world import World, fingerprint
 from robustdistill import models
 from robustdistill.config import dump
@@ -46,6 +46,7 @@ def execute(run: Run, world: World, *, wait: bool = False) -> bool:
                 record = _record(run, world)
             except BadInput as error:  # a training that breaks down is a result too
                 record = {"failed": str(error)}
+            world.record(run).parent.mkdir(parents=True, exist_ok=True)
             write_json(world.record(run), {**_head(run, world), **record})
     return True
 
@@ -95,6 +96,7 @@ def _trained(run: Run, world: World) -> dict[str, Any]:
         job = job_of(part, epochs)
         result = fit(job, Tools(world.compute, _journal(run, world, clock), scratch))
     seconds = clock.seconds
+    world.home(run).mkdir(parents=True, exist_ok=True)
     weights.save(result.best, world.home(run))
     told = {"plan": plan, "objective": _options(job), "training": dump(job.training), **_told(result)}
     examples = len(part) * epochs
@@ -118,6 +120,19 @@ def _told(result: Result) -> dict[str, Any]:
 
 def method_of(run: Run) -> Method:
     return NATURAL_METHOD if run.role == "natural" else METHODS[run.method]
+
+
+def needed(run: Run, world: World) -> list[Run]:
+    """Runs of which this one uses the result, but for those that it does itself."""
+    if run.role in ("member", "natural"):
+        return []
+    if run.role == "teacher":
+        return world.members()
+    method = method_of(run)
+    objective = build(method.objective)
+    taught = objective.needs_teacher or method.labels == "teacher" or method.teacher_time
+    natural = [NATURAL_RUN] if objective.needs_clean_teacher else []
+    return [*(world.members() if taught else []), *natural]
 
 
 def _material(run: Run, world: World, method: Method) -> tuple[Split, JobOf]:

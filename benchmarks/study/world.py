@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from benchmarks.study.plan import TEACHERS, Run, teachers
+from benchmarks.study.plan import NATURAL_RUN, TEACHERS, Run, teachers
 from robustdistill import data, recipes
 from robustdistill.config import Params, Spec
 from robustdistill.data.files import write_json
@@ -46,6 +46,7 @@ class World:
 
     def open(self) -> World:
         """Settings kept or compared, data prepared. Raises BadInput for a folder of another study."""
+        self.out.mkdir(parents=True, exist_ok=True)
         file = self.out / "settings.json"
         if file.is_file() and json.loads(file.read_text(encoding="utf-8")) != asdict(self.settings):
             raise BadInput("the folder is of a study with other settings", where=str(file), fix="give another --out")
@@ -111,7 +112,7 @@ class World:
 
     def natural(self) -> Classifier:
         """The undefended teacher, for methods that ask for two."""
-        return weights.load(self.home(next(run for run in teachers(self.settings.teacher) if run.role == "natural")))
+        return weights.load(self.home(NATURAL_RUN))
 
     def architecture(self, run: Run) -> Spec:
         if run.role == "member":
