@@ -25,6 +25,7 @@ from benchmarks.study.plan import METHODS, SIZES, TEACHERS, Run
 from benchmarks.study.run import execute, needed
 from benchmarks.study.select import selected
 from benchmarks.study.world import Settings, World
+
 from robustdistill.engine.devices import apply
 from robustdistill.errors import RobustDistillError
 

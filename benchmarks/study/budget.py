@@ -109,8 +109,12 @@ def measured(job_of: JobOf, train: Split, val: Split, batch: int, compute: Compu
 
 
 def examples_for(seconds: float, rate: float, answer: float, data: int) -> int:
-    """How many examples are trained on within the seconds. answer: seconds for each of the `data` that are cached."""
-    return round(max(LEAST_PASSES * data, (seconds - answer * data) * rate))
+    """How many examples are trained on within the seconds. answer: seconds for the teacher's answer to one of the
+    `data`, asked once for each that is used."""
+    within_one_pass = seconds / (answer + 1 / rate)
+    if within_one_pass > data:
+        return round((seconds - answer * data) * rate)
+    return round(max(LEAST_PASSES * data, within_one_pass))
 
 
 def sections(train: Split, examples: int, seed: int) -> tuple[Split, int]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from benchmarks.study.world import World
 from numpy.typing import NDArray
 
-from benchmarks.study.world import World
 from robustdistill import attacks
 from robustdistill.attacks import TorchTarget
 from robustdistill.attacks.goals import is_wrong

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import torch
-
 from benchmarks.study import judging
 from benchmarks.study.budget import Clock, JobOf, Watch, examples_for, measured, sections
 from benchmarks.study.objectives import build
 from benchmarks.study.plan import FEW_CONTROL, METHODS, NATURAL, NATURAL_RUN, SIZES, TEACHERS, Method, Run
 from benchmarks.study.world import World, fingerprint
+
 from robustdistill import models
 from robustdistill.config import dump
 from robustdistill.data.files import write_json

@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.study.plan import CONFIRMED, CONTROLS, METHODS, screen
 from benchmarks.study.world import World
+
 from robustdistill.data.files import write_json
 from robustdistill.errors import BadInput
 

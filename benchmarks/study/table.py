@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
 from benchmarks.study import plot
 from benchmarks.study.judging import unpack
 from benchmarks.study.plan import METHODS, SIZES
 from benchmarks.study.world import World
+from numpy.typing import NDArray
+
 from robustdistill.gate.multiplicity import holm
 from robustdistill.gate.statistics import Interval, tango
 from robustdistill.gate.two_way import TwoWay, compare, discordance, power_note, word

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.study.plan import NATURAL_RUN, TEACHERS, Run, teachers
+
 from robustdistill import data, recipes
 from robustdistill.config import Params, Spec
 from robustdistill.data.files import write_json
