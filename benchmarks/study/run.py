@@ -92,6 +92,7 @@ def _trained(run: Run, world: World) -> dict[str, Any]:
     scratch = world.scratch(run)
     scratch.mkdir(parents=True, exist_ok=True)
     clock = Clock.at(scratch / "clock.json")
+    clock.keep()
     with clock.without_validation():
         job = job_of(part, epochs)
         result = fit(job, Tools(world.compute, _journal(run, world, clock), scratch))

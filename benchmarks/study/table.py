@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Line:
-    """One method at one size. difference: to its control, None for the control itself. two_way, word: confirmed ones."""
+    """One method at one size. difference: to its control, None for that one itself. two_way, word: of several seeds."""
 
     size: str
     method: str
@@ -80,9 +80,9 @@ def _line(size: str, name: str, found: dict[tuple[str, str], dict[int, Record]],
     difference = float(a.mean() - b.mean())
     if len(both) == 1:
         gained, lost = int((a & ~b).sum()), int((~a & b).sum())
-        return replaced(base, difference=difference, interval=tango(gained, lost, a.size))
+        return replace(base, difference=difference, interval=tango(gained, lost, a.size))
     made = compare(a, b, margin=MARGIN)
-    return replaced(base, difference=difference, interval=made.interval, two_way=made)
+    return replace(base, difference=difference, interval=made.interval, two_way=made)
 
 
 def flags(records: Sequence[Record], where: str) -> NDArray[np.bool_]:
@@ -93,19 +93,13 @@ def flags(records: Sequence[Record], where: str) -> NDArray[np.bool_]:
     return np.stack([unpack(record[where]["robust_bits"], record[where]["n"]) for record in records])
 
 
-def replaced(row: Line, **changes: Any) -> Line:
-    from dataclasses import replace
-
-    return replace(row, **changes)
-
-
 def _worded(rows: list[Line]) -> list[Line]:
     """Words where five seeds speak: Holm's correction over the methods of one size."""
     tested = [row for row in rows if row.two_way is not None]
     p = holm([row.two_way.p for row in tested if row.two_way])
     inferior = holm([row.two_way.inferior for row in tested if row.two_way])
     said = {
-        row.method: replaced(row, p=a, word=word(row.two_way, a, b, margin=MARGIN))
+        row.method: replace(row, p=a, word=word(row.two_way, a, b, margin=MARGIN))
         for row, a, b in zip(tested, p, inferior, strict=True)
         if row.two_way
     }

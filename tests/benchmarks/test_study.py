@@ -34,7 +34,6 @@ def test_a_study_that_is_killed_goes_on_and_ends_in_a_table(
 ) -> None:
     from benchmarks.study import __main__ as study
     from benchmarks.study import run as runs
-    from benchmarks.study.budget import Watch
 
     from robustdistill.training import checkpoint
 
@@ -44,15 +43,15 @@ def test_a_study_that_is_killed_goes_on_and_ends_in_a_table(
 
     monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
     monkeypatch.setattr(checkpoint, "SHARE", 1.0)
-    write, victim = Watch.write, "student-nano-rslad_sharp_adv-0"
+    write, victim = checkpoint.Checkpoints.write, "student-nano-rslad_sharp_adv-0"
 
-    def killing(watch: Watch, event: str, **fields: Any) -> None:
-        write(watch, event, **fields)
-        if watch.stage == victim and event == "epoch" and fields["epoch"] == 2:
+    def killing(checkpoints: Any, *given: Any) -> None:
+        write(checkpoints, *given)
+        if checkpoints.folder.name == victim:
             raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(Watch, "write", killing)
+        patched.setattr(checkpoint.Checkpoints, "write", killing)
         with pytest.raises(Killed):
             start("run", "--stage", "screen")
     done = {file: file.stat().st_mtime_ns for file in (tmp_path / "runs").glob("*.json")}

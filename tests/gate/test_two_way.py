@@ -71,9 +71,9 @@ def test_equal_seeds_add_nothing_to_the_images_and_equal_images_nothing_to_the_s
 
 
 def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
-    """600 studies of 5 seeds and 300 images: the truth is the mean of 600 · 5 · 300 pairs. The bootstrap alone is known
+    """300 studies of 5 seeds and 200 images: the truth is the mean of all their pairs. The bootstrap alone is known
     to be too narrow; the wider of the two is not."""
-    ours, theirs = _world(600, 5, 300, 0.02, seed=20)
+    ours, theirs = _world(300, 5, 200, 0.02, seed=20)
     truth = float(ours.mean() - theirs.mean())
     student, wider, boot = [], [], []
     for a, b in zip(ours, theirs, strict=True):
