@@ -56,6 +56,7 @@ def test_a_study_that_is_killed_goes_on_and_ends_in_a_table(
             start("run", "--stage", "screen")
     done = {file: file.stat().st_mtime_ns for file in (tmp_path / "runs").glob("*.json")}
     assert "student-nano-pgd_at-0.json" in {file.name for file in done} and len(done) < 7
+    capsys.readouterr()
     printed = start("run", "--stage", "screen")
     assert len(printed) == 7 - len(done) and all(file.stat().st_mtime_ns == was for file, was in done.items())
     record = json.loads((tmp_path / "runs" / f"{victim}.json").read_text(encoding="utf-8"))
