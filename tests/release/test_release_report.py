@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from robustdistill.gate.qualify import qualify
 from robustdistill.gate.scorecard import Evidence
 from robustdistill.gate.verdict import verdict
 from robustdistill.release.plots import Series, interval_chart, line_chart, nice_ticks
-from robustdistill.release.report import render
+from robustdistill.release.report import Settled, render
 
 FACTS = {"data": "1ad7.dir", "reproduce": "dvc pull\ndvc repro"}
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -83,6 +84,58 @@ def page(whole: Path) -> Page:
 
 def test_it_says_what_was_decided_first(page: Page) -> None:
     assert page.words.index("Passed: the student may be promoted") < page.words.index("The models compared")
+
+
+@pytest.mark.parametrize(
+    ("settled", "headline", "line"),
+    [
+        (
+            Settled(
+                "promoted", "digits version 2 is champion, before it version 1", "digits version 2, alias champion"
+            ),
+            "Promoted: digits version 2, alias champion",
+            "digits version 2 is champion, before it version 1",
+        ),
+        (
+            Settled("unchanged", "this student is the champion already", "digits version 1, alias champion"),
+            "Passed, nothing to move: digits version 1, alias champion",
+            "this student is the champion already",
+        ),
+        (
+            Settled("challenger", "it waits", "digits-candidates version 3, alias challenger"),
+            "Passed, waits for a person: digits-candidates version 3, alias challenger",
+            "it waits",
+        ),
+    ],
+)
+def test_it_names_the_version_that_the_verdict_led_to(whole: Path, settled: Settled, headline: str, line: str) -> None:
+    page = Page(render(whole, title="digits", verdict=decide(whole), facts=FACTS, settled=settled))
+    start = page.words[: page.words.index("The models compared")]
+    assert headline in start and line in start and "may be promoted" not in page.words
+
+
+def test_a_refusal_says_what_stays_in_use(whole: Path) -> None:
+    refused = {**decide(whole), "verdict": "fail"}
+    settled = Settled("refused", "it did not pass; digits version 1, alias champion, stays in use", "digits version 1")
+    for record, headline in ((refused, "Refused: the student is not promoted"), (None, "No verdict")):
+        page = Page(render(whole, title="digits", verdict=record, facts=FACTS, settled=settled))
+        assert headline in page.words and "digits version 1, alias champion, stays in use" in page.words
+
+
+def test_the_gain_is_answered_among_the_rules(page: Page) -> None:
+    told = page.words[page.words.index("gain does not decide") :][:200]
+    assert told.startswith("gain does not decide undecided: with its teacher the student is")
+
+
+def test_a_strength_of_attack_is_spelt_as_it_was_given(artifacts: Path) -> None:
+    for card in artifacts.glob("score/*/scorecard.json"):
+        record = json.loads(card.read_text())
+        card.write_text(json.dumps(record | {"threat": {**record["threat"], "eps": 8 / 255}}))
+        curve = card.with_name("curve.csv")
+        curve.write_text(f"factor,eps,accuracy,n\n0.25,{2 / 255},0.9,50\n1.0,{8 / 255},0.7,50\n")
+    words = Page(render(artifacts, title="digits", verdict=None, facts={})).words
+    assert "In linf-8/255 , every input value may change by at most 8/255 (3.1% of its range)" in words
+    assert "student 2/255 90.0 %" in words and "student 8/255 70.0 %" in words and "0.0313" not in words
 
 
 def test_every_section_is_filled(page: Page) -> None:
