@@ -284,3 +284,16 @@ def test_ticks_are_round_and_inside(low: float, high: float, whole: bool) -> Non
     assert 2 <= len(ticks) <= 8
     assert all(low - 1e-9 <= tick <= high + 1e-9 for tick in ticks)
     assert not whole or all(tick == round(tick) for tick in ticks)
+
+
+def test_the_worst_case_is_the_first_figure_of_a_model(whole: Path) -> None:
+    """So a phone shows it without scrolling."""
+    html = render(whole, title="digits", verdict=decide(whole), facts=FACTS)
+    table = html[html.index('aria-label="accuracies of the models"') :]
+    columns = re.findall(r'<th scope="col">([^<]*)</th>', table[: table.index("</thead>")])
+    assert columns == ["model", "worst case", "clean", "fgsm", "autoattack", "parameters"]
+    cells = re.findall(
+        r"<td>(?:<b>)?([\d.,]+)", table[table.index("<tbody>") : table.index("</tr>", table.index("<tbody>"))]
+    )
+    card = json.loads((whole / "score" / "initial" / "scorecard.json").read_text())
+    assert cells[0] == f"{100 * card['robust']['accuracy']:.1f}" and cells[-1] == "240,010"

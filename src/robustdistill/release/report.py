@@ -134,7 +134,7 @@ def _hero(verdict: Mapping[str, Any] | None, settled: Settled | None) -> dict[st
     said = [settled.sentence] if settled else []
     if verdict is None:
         headline = [*moved, "No verdict: nothing was decided in this run"][0]
-        return {"tone": "warn", "icon": "–", "headline": headline, "lines": said}
+        return {"tone": "warn", "icon": "–", "headline": headline, "lines": [], "said": said}
     role = (verdict.get("candidate") or {}).get("role", "student")
     decision, rules = str(verdict["verdict"]), verdict["rules"]
     headline = [*moved, HEADLINES.get((role, decision), decision)][0]
@@ -145,7 +145,7 @@ def _hero(verdict: Mapping[str, Any] | None, settled: Settled | None) -> dict[st
         lines = [f"{counts['pass']} rules hold{waived}"]
     tone = TONES.get(decision, "warn")
     icon = {"good": "✓", "bad": "✕", "warn": "!"}[tone]
-    return {"tone": tone, "icon": icon, "headline": headline, "lines": [*lines, *said]}
+    return {"tone": tone, "icon": icon, "headline": headline, "lines": lines, "said": said}
 
 
 def _tiles(material: Material) -> list[tuple[str, str, str]]:
@@ -204,13 +204,7 @@ def curve(material: Material, threat: ThreatModel | None) -> dict[str, Any]:
         lines, title=f"robust accuracy against eps: {summary}", x_label="eps", mark=threat.eps if threat else None,
         height=300,
     )  # fmt: skip
-    return {
-        "chart": chart,
-        "rows": rows,
-        "eps": told,
-        "mark": threat.eps_text if threat else "",
-        "models": [material.models[name] for name in rows],
-    }
+    return {"chart": chart, "rows": rows, "models": [material.models[name] for name in rows]}
 
 
 def _training(model: Model) -> tuple[Markup, Markup]:
