@@ -9,7 +9,6 @@ Wiring only: order, retries, artifacts. What a stage does stands in `robustdisti
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +123,8 @@ def promote(current: Session, candidate: Registered, result: Verdict) -> decide.
 
 
 @task(name="report", **SERVICE)
-def write_report(current: Session, verdict: Mapping[str, Any] | None) -> Path:
-    return report.write(current.workspace, current.run, verdict)
+def write_report(current: Session, done: decide.Decision) -> Path:
+    return report.write(current.workspace, current.run, done.verdict, (done.outcome, done.sentence, done.registry))
 
 
 @task(cache_policy=NO_CACHE, name="commit the workspace")
@@ -133,18 +132,18 @@ def commit(current: Session) -> None:
     version.commit(current.workspace, current.run)
 
 
-def committed_report(current: Session, verdict: Mapping[str, Any] | None) -> Path:
+def committed_report(current: Session, done: decide.Decision) -> Path:
     """The commit first, since the report names it; the report also where that fails: then it is wanted most."""
     try:
         commit(current)
     finally:
-        path = write_report(current, verdict)
+        path = write_report(current, done)
     return path
 
 
-def _refused(current: Session, error: GateRefused) -> Summary:
-    path = committed_report(current, None)
-    return report.summarise(current, "refused", error.cause, None, [], path)
+def _concluded(current: Session, done: decide.Decision) -> Summary:
+    path = committed_report(current, done)
+    return report.summarise(current, done.outcome, done.sentence, done.verdict, done.registry, path)
 
 
 def _chain(current: Session, progress: ProgressArtifacts, data_digest: str | None, dry_run: bool) -> Summary:
@@ -162,15 +161,14 @@ def _chain(current: Session, progress: ProgressArtifacts, data_digest: str | Non
     try:
         qualify(current)
     except GateRefused as error:
-        return _refused(current, error)
+        mended.wait()  # what stays in use is said of the registry as it is then
+        return _concluded(current, decide.refused_teacher(current, error.cause))
     run_stages(current, progress, after)
     current.up_to_date = True
     mended.result()
     candidate = register(current)
     result = gate(current)
-    decision = promote(current, candidate, result)
-    path = committed_report(current, decision.verdict)
-    return report.summarise(current, decision.outcome, decision.sentence, decision.verdict, decision.registry, path)
+    return _concluded(current, promote(current, candidate, result))
 
 
 @flow(name="retrain", task_runner=ThreadPoolTaskRunner(max_workers=16), validate_parameters=True)  # type: ignore[arg-type]

@@ -86,6 +86,22 @@ def test_a_narrow_terminal_keeps_the_names_of_the_models() -> None:
     assert "student" in _text(narrow)
 
 
+@pytest.mark.parametrize(("columns", "width"), [("70", 70), ("200", 200), ("", 120), ("wide", 120), ("0", 120)])
+def test_a_pipe_is_as_wide_as_columns_says(monkeypatch: pytest.MonkeyPatch, columns: str, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("TERM", "dumb")
+    for made in (console.console(), console.answers()):
+        assert not made.is_terminal and made.width == width
+
+
+def test_a_judgement_spells_its_eps(out: Console) -> None:
+    figure = {"accuracy": 0.75, "lower": 0.7, "upper": 0.8}
+    threat = {"norm": "linf", "eps": 8 / 255, "low": 0.0, "high": 1.0}
+    told = {"threat": threat, "sample": {"n": 20}, "clean": figure, "robust": figure, "attacks": [], "notes": []}
+    console.judgement({**told, "checks": [], "healthy": True, "robust_accuracy": 0.75}, out)
+    assert "20 examples, linf eps 8/255" in " ".join(_text(out).split())
+
+
 def test_a_summary_survives_json() -> None:
     assert Summary.from_json(_summary().to_json()) == _summary()
     assert _summary().exit_code == 1

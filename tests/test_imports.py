@@ -47,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime": {"inputs", "threat", "gate", "errors"},
     "services": {"errors", "journal", "workspace", "stages.catalog"},
     "actions": SCIENCE | {"stages", "services", "runtime", "recipes", "machine"},
-    "console": {"actions", "errors", "journal"},
+    "console": {"actions", "errors", "journal", "threat"},
     "cli": SCIENCE | {"actions", "services", "recipes", "console"},
     "launch": {"actions", "services", "cli", "console", "errors", "journal", "workspace"},
 }

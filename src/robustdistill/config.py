@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from robustdistill import mistakes, strict_yaml
 from robustdistill.errors import BadInput
 from robustdistill.strict_yaml import Lines
-from robustdistill.threat import ThreatModel, parse_eps
+from robustdistill.threat import ThreatModel, fraction, parse_eps
 
 
 class Strict(BaseModel):
@@ -49,11 +49,11 @@ class Threat(Strict):
         eps = parse_eps(self.eps)
         if self.norm == "linf" and eps > high - low:
             raise BadInput(
-                f"eps {eps:g} is larger than the whole range [{low:g}, {high:g}] of the input",
+                f"eps {self.eps} is larger than the whole range [{low:g}, {high:g}] of the input",
                 where="params.yaml: threat.eps",
                 fix='give it in units of the input, such as "8/255" for pixels in [0, 1]',
             )
-        return ThreatModel(self.norm, eps, low, high)
+        return ThreatModel(self.norm, eps, low, high, fraction(self.eps))
 
 
 class Data(Strict):

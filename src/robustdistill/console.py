@@ -3,6 +3,7 @@ goes to stderr, so that `--json` leaves stdout clean."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +15,7 @@ from rich.table import Table
 
 from robustdistill.actions.summary import ModelRow, Summary
 from robustdistill.journal import fraction
+from robustdistill.threat import ThreatModel
 
 LOG_WIDTH = 120  # of tables in a log
 PLAIN_SECONDS = 5.0  # away from a terminal, at most one progress line a stage in this time
@@ -22,22 +24,25 @@ MARKS = {
     "pass": "[green]✔ pass[/]",
     "fail": "[red]✘ fail[/]",
     "waived": "[yellow]~ waived[/]",
+    "informs": "[cyan]i informs[/]",
     "not_applicable": "[dim]–[/]",
 }
 
 
 def console(*, quiet: bool = False) -> Console:
-    out = Console(stderr=True, quiet=quiet, highlight=False)
-    if not out.is_terminal:
-        out.width = LOG_WIDTH
-    return out
+    return _wide(Console(stderr=True, quiet=quiet, highlight=False))
 
 
 def answers() -> Console:
     """Where answers go: stdout, wide enough in a file or a pipe."""
-    out = Console(highlight=False)
+    return _wide(Console(highlight=False))
+
+
+def _wide(out: Console) -> Console:
+    """A file or a pipe has no width of its own: COLUMNS gives it one, else it is LOG_WIDTH."""
     if not out.is_terminal:
-        out.width = LOG_WIDTH
+        asked = os.environ.get("COLUMNS", "")
+        out.width = int(asked) if asked.isdecimal() and int(asked) > 0 else LOG_WIDTH
     return out
 
 
@@ -189,8 +194,8 @@ def show(summary: Summary, out: Console) -> None:
 
 def judgement(content: Mapping[str, Any], out: Console) -> None:
     """A judged model: clean, each attack with what it broke, the worst case, and what health found."""
-    threat, n, clean = content["threat"], content["sample"]["n"], content["clean"]
-    title = f"accuracy in % (95 % interval), {n} examples, {threat['norm']} eps {threat['eps']:.4g}"
+    threat, n, clean = ThreatModel.from_json(content["threat"]), content["sample"]["n"], content["clean"]
+    title = f"accuracy in % (95 % interval), {n} examples, {threat.norm} eps {threat.eps_text}"
     table = Table("attack", title=title, title_style="dim", title_justify="left")
     table.add_column("accuracy", justify="right", no_wrap=True)
     table.add_column("broken", justify="right")

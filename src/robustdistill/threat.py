@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from robustdistill.errors import BadInput, unknown
 
 Norm = Literal["linf", "l2"]
 NORMS: tuple[Norm, ...] = ("linf", "l2")
+STEP_TOLERANCE = 1e-6  # of one step of an 8-bit image: how near to a whole number of them counts as one
 
 
 def parse_eps(value: str | float, *, where: str = "threat.eps") -> float:
@@ -28,17 +29,35 @@ def parse_eps(value: str | float, *, where: str = "threat.eps") -> float:
     return eps
 
 
+def spell(eps: float, low: float = 0.0, high: float = 1.0) -> str:
+    """A radius for people: steps of an 8-bit image as `8/255` where the box is [0, 1], else up to six digits, `0.1`.
+
+    k/255 is a short decimal where 51 divides k (0.2 is 51/255) and stays one.
+    """
+    steps = round(eps * 255)
+    if (low, high) == (0.0, 1.0) and steps % 51 and abs(eps * 255 - steps) < STEP_TOLERANCE:
+        return f"{steps}/255"
+    return f"{eps:.6g}"
+
+
+def fraction(value: object) -> str:
+    """`8/255` if somebody wrote it so (spaces left out), "" for a plain number."""
+    return value.replace(" ", "") if isinstance(value, str) and "/" in value else ""
+
+
 @dataclass(frozen=True)
 class ThreatModel:
     """All x_adv with ‖x_adv − x‖ ≤ eps inside the box [low, high] of legal inputs.
 
-    norm: "linf" or "l2" (over all features of one example). eps, low, high: in the units of the input.
+    norm: "linf" or "l2" (over all features of one example). eps, low, high: in the units of the input. written: the
+    fraction that somebody gave eps as, "" if none; for people only, two spellings of one threat are equal.
     """
 
     norm: Norm
     eps: float
     low: float = 0.0
     high: float = 1.0
+    written: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
@@ -56,10 +75,10 @@ class ThreatModel:
             raise BadInput(f"{text!r} is not a threat model", where=where, fix="write NORM:EPS, such as linf:8/255")
         if norm is None:
             raise unknown("norm", name, NORMS, where=where)
-        found = cls(norm, parse_eps(eps, where=where), low, high)
+        found = cls(norm, parse_eps(eps, where=where), low, high, fraction(eps))
         if norm == "linf" and found.eps > high - low:
             raise BadInput(
-                f"eps {found.eps:g} is larger than the whole range [{low:g}, {high:g}] of the input",
+                f"eps {found.eps_text} is larger than the whole range [{low:g}, {high:g}] of the input",
                 where=where,
                 fix="give it in the units of the input, such as linf:8/255 for pixels in [0, 1]",
             )
@@ -70,23 +89,42 @@ class ThreatModel:
         return ThreatModel(self.norm, self.eps * factor, self.low, self.high)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """What the threat is, whatever its spelling: for keys and comparisons."""
+        return {"norm": self.norm, "eps": self.eps, "low": self.low, "high": self.high}
+
+    def record(self) -> dict[str, Any]:
+        """`to_json`, and the spelling where eps alone does not give it: for files that people's pages are made from."""
+        implied = spell(self.eps, self.low, self.high)
+        return self.to_json() | ({"written": self.written} if self.written not in ("", implied) else {})
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> ThreatModel:
-        return cls(record["norm"], float(record["eps"]), float(record["low"]), float(record["high"]))
+        """From `to_json` or `record`. A spelling that is not this eps (somebody edited the file) is left out."""
+        eps, written = float(record["eps"]), fraction(record.get("written"))
+        if written and parse_eps(written) != eps:
+            written = ""
+        return cls(record["norm"], eps, float(record["low"]), float(record["high"]), written)
+
+    @property
+    def eps_text(self) -> str:
+        """eps as it was written, else as `spell` has it."""
+        return self.written or spell(self.eps, self.low, self.high)
+
+    def text_of(self, eps: float) -> str:
+        """Another radius in the same box, for people."""
+        return self.eps_text if eps == self.eps else spell(eps, self.low, self.high)
 
     def label(self) -> str:
-        """Short name for tags and tables, such as `linf-0.1`."""
-        return f"{self.norm}-{self.eps:.6g}"
+        """Short name for tags and tables, such as `linf-8/255` or `l2-0.5`."""
+        return f"{self.norm}-{self.eps_text}"
 
     def describe(self) -> str:
         """The threat in words, for people who do not read symbols."""
         span = self.high - self.low
         if self.norm == "linf":
-            reach = f"every input value may change by at most {self.eps:.4g} ({self.eps / span:.1%} of its range)"
+            reach = f"every input value may change by at most {self.eps_text} ({self.eps / span:.1%} of its range)"
         else:
-            reach = f"all input values together may move by a Euclidean distance of at most {self.eps:.4g}"
+            reach = f"all input values together may move by a Euclidean distance of at most {self.eps_text}"
         return f"{reach}, staying within [{self.low:g}, {self.high:g}]"
 
 

@@ -12,6 +12,7 @@ from robustdistill.actions import champion, decide, intent, reconcile
 from robustdistill.actions.promote import promote, rollback
 from robustdistill.actions.register import Registered
 from robustdistill.actions.report import verdict_markdown
+from robustdistill.errors import ServiceFailed
 from robustdistill.gate.verdict import Verdict
 
 PASS = Verdict("pass", "0" * 64, [], None, {})
@@ -32,6 +33,13 @@ class Session:
     incomparable: str = ""
 
 
+class Replayed:
+    """A replay in which all answered as judged."""
+
+    def _asdict(self):
+        return {}
+
+
 @pytest.fixture
 def current(store, work, registered, monkeypatch):
     """Two versions promoted, the second is champion."""
@@ -50,6 +58,7 @@ def test_a_nightly_run_does_not_undo_a_rollback(current):
     rollback(current.store, "toy", None, by="me", why="complaints since noon", work=current.workspace.work)
     done = decide.settle(current, candidate(current, 2), PASS)
     assert done.outcome == "unchanged" and "a rollback withdrew" in done.sentence
+    assert done.sentence.startswith("toy version 1, alias champion, stays in use: ")
     assert champion.current(current.store, "toy")[0] == 1
 
 
@@ -58,6 +67,7 @@ def test_what_passed_without_a_comparison_waits_for_a_person(current, registered
     current.incomparable = "the champion cannot be judged on today's data: it takes inputs of another shape"
     done = decide.settle(current, candidate(current, new), PASS)
     assert done.outcome == "challenger" and "it takes inputs of another shape" in done.sentence
+    assert done.registry[-1] == f"toy-candidates version {new}, alias challenger"
     assert champion.current(current.store, "toy")[0] == 2
     assert current.store.registry.aliases("toy-candidates")["challenger"] == new
 
@@ -66,7 +76,39 @@ def test_what_passed_without_a_comparison_waits_for_a_person(current, registered
 def test_what_did_not_pass_moves_nothing(current, registered, verdict, outcome):
     done = decide.settle(current, candidate(current, registered(3.0)), Verdict(verdict, "0" * 64, [], None, {}))
     assert done.outcome == outcome
+    assert done.sentence.endswith("; toy version 2, alias champion, stays in use")
     assert champion.current(current.store, "toy")[0] == 2
+
+
+def test_a_first_refusal_says_that_there_is_no_champion(store, work, registered):
+    current = Session(Workspace(work), store)
+    done = decide.settle(current, candidate(current, registered(1.0)), Verdict("fail", "0" * 64, [], None, {}))
+    assert done.sentence == "toy-candidates version 1 did not pass the gate; toy has no champion yet, as before"
+    assert done.registry == ["toy-candidates version 1"]
+
+
+def test_a_promotion_names_version_and_alias(current, registered, monkeypatch):
+    monkeypatch.setattr(decide, "evidence", lambda *_: None)
+    monkeypatch.setattr(decide, "replay", lambda *_: Replayed())
+    current.workspace.artifacts = current.workspace.work
+    done = decide.settle(current, candidate(current, registered(3.0)), PASS)
+    assert (done.outcome, done.sentence) == ("promoted", "toy version 3 is champion, before it version 2")
+    assert done.registry == ["toy-candidates version 3", "toy version 3, alias champion"]
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_a_refused_teacher_says_what_stays(current, monkeypatch, away):
+    """Also where the registry cannot be asked: the refusal stands."""
+    monkeypatch.setattr(decide, "judge_teacher", lambda _: PASS)
+    if away:
+        monkeypatch.setattr(champion, "current", unreachable)
+    done = decide.refused_teacher(current, "not worth it")
+    told = "nothing was moved" if away else "toy version 2, alias champion, stays in use"
+    assert (done.outcome, done.sentence) == ("refused", f"not worth it; {told}")
+
+
+def unreachable(*_):
+    raise ServiceFailed("the registry is away")
 
 
 def test_a_verdict_reads_as_a_table():

@@ -129,6 +129,25 @@ def test_the_journal_becomes_a_run_with_a_child_for_each_stage(store, root, work
     assert inputs == ["0123456789abcdef0123456789abcdef.dir"]
 
 
+def test_at_the_end_the_stages_hear_of_the_commit_that_holds_their_results(store, root, work):
+    """A stage begins before there is one, and before new data are versioned."""
+    (root / "journal.jsonl").write_text(JOURNAL)
+    mirror = Mirror(work, root / "journal.jsonl")
+    start = {"robustdistill.git_commit": "c0", "robustdistill.data_digest": "old", "robustdistill.reason": "test"}
+    given = opening(root)
+    given.tags.update(start)
+    mirror.announce("r1", given)
+    mirror.send(store)
+    told = {"robustdistill.result_commit": "c1", "robustdistill.git_dirty": "true", "robustdistill.data_digest": "new"}
+    mirror.conclude("r1", Ending("FINISHED", 1010.0, {}, start | told | {"robustdistill.outcome": "promoted"}), {})
+    mirror.send(store)
+    runs = snapshot(store)
+    for name in ("retrain 1", "teacher", "student", "score@student"):
+        tags = runs[name][4]
+        assert tags | start | told == tags, name
+    assert "robustdistill.outcome" in runs["retrain 1"][4] and "robustdistill.outcome" not in runs["teacher"][4]
+
+
 def test_mirroring_twice_changes_nothing(store, root, work):
     (root / "journal.jsonl").write_text(JOURNAL)
     mirrored(store, root, work)

@@ -44,7 +44,7 @@ def test_first_run_is_held_to_floors_only() -> None:
     assert found.verdict == "pass"
     assert tuple(rule.rule for rule in found.rules) == STUDENT_RULES
     skipped = {rule.rule for rule in found.rules if rule.status == "not_applicable"}
-    assert skipped == set(STUDENT_RULES) - {"health", "clean", "robust", "worst_class"}
+    assert skipped == set(STUDENT_RULES) - {"health", "clean", "robust", "worst_class", "gain"}
 
 
 @pytest.mark.parametrize(
@@ -167,9 +167,24 @@ def test_gain(student: int, control: int | None, answer: str, asked: str) -> Non
     found = decide(evidence(flags(1000, student)), other, gain=asked)
     assert found.gain is not None
     assert found.gain.answer == answer
-    expected = "not_applicable" if asked == "inform" else "pass" if answer == "yes" else "fail"
+    expected = "informs" if asked == "inform" else "pass" if answer == "yes" else "fail"
     assert line(found, "gain").status == expected
+    assert line(found, "gain").sentence.startswith(f"{answer}: {found.gain.sentence}")
     assert found.verdict == ("fail" if expected == "fail" else "pass")
+
+
+@pytest.mark.parametrize(
+    ("student", "words"),
+    [
+        (700, "with its teacher the student is 20.0 points more robust than without one (95 % interval +17."),
+        (300, "with its teacher the student is 20.0 points less robust than without one (95 % interval -22."),
+        (503, "with its teacher the student is 0.3 points more robust than without one, which may be chance (95 %"),
+        (500, "with its teacher the student is as robust as without one, which may be chance (95 % interval -0.4 to"),
+    ],
+)
+def test_gain_is_said_in_plain_words(student: int, words: str) -> None:
+    gain = decide(evidence(flags(1000, student)), evidence(flags(1000, 500), sha="control")).gain
+    assert gain is not None and gain.sentence.startswith(words)
 
 
 def waiver(rule: str) -> dict[str, str]:

@@ -19,7 +19,7 @@ from robustdistill.gate.qualify import qualify
 from robustdistill.gate.scorecard import Evidence
 from robustdistill.gate.verdict import verdict
 from robustdistill.release.plots import Series, interval_chart, line_chart, nice_ticks
-from robustdistill.release.report import render
+from robustdistill.release.report import Settled, render
 
 FACTS = {"data": "1ad7.dir", "reproduce": "dvc pull\ndvc repro"}
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -84,6 +84,58 @@ def page(whole: Path) -> Page:
 
 def test_it_says_what_was_decided_first(page: Page) -> None:
     assert page.words.index("Passed: the student may be promoted") < page.words.index("The models compared")
+
+
+@pytest.mark.parametrize(
+    ("settled", "headline", "line"),
+    [
+        (
+            Settled(
+                "promoted", "digits version 2 is champion, before it version 1", "digits version 2, alias champion"
+            ),
+            "Promoted: digits version 2, alias champion",
+            "digits version 2 is champion, before it version 1",
+        ),
+        (
+            Settled("unchanged", "this student is the champion already", "digits version 1, alias champion"),
+            "Passed, nothing to move: digits version 1, alias champion",
+            "this student is the champion already",
+        ),
+        (
+            Settled("challenger", "it waits", "digits-candidates version 3, alias challenger"),
+            "Passed, waits for a person: digits-candidates version 3, alias challenger",
+            "it waits",
+        ),
+    ],
+)
+def test_it_names_the_version_that_the_verdict_led_to(whole: Path, settled: Settled, headline: str, line: str) -> None:
+    page = Page(render(whole, title="digits", verdict=decide(whole), facts=FACTS, settled=settled))
+    start = page.words[: page.words.index("The models compared")]
+    assert headline in start and line in start and "may be promoted" not in page.words
+
+
+def test_a_refusal_says_what_stays_in_use(whole: Path) -> None:
+    refused = {**decide(whole), "verdict": "fail"}
+    settled = Settled("refused", "it did not pass; digits version 1, alias champion, stays in use", "digits version 1")
+    for record, headline in ((refused, "Refused: the student is not promoted"), (None, "No verdict")):
+        page = Page(render(whole, title="digits", verdict=record, facts=FACTS, settled=settled))
+        assert headline in page.words and "digits version 1, alias champion, stays in use" in page.words
+
+
+def test_the_gain_is_answered_among_the_rules(page: Page) -> None:
+    told = page.words[page.words.index("gain does not decide") :][:200]
+    assert told.startswith("gain does not decide undecided: with its teacher the student is")
+
+
+def test_a_strength_of_attack_is_spelt_as_it_was_given(artifacts: Path) -> None:
+    for card in artifacts.glob("score/*/scorecard.json"):
+        record = json.loads(card.read_text())
+        card.write_text(json.dumps(record | {"threat": {**record["threat"], "eps": 8 / 255}}))
+        curve = card.with_name("curve.csv")
+        curve.write_text(f"factor,eps,accuracy,n\n0.25,{2 / 255},0.9,50\n1.0,{8 / 255},0.7,50\n")
+    words = Page(render(artifacts, title="digits", verdict=None, facts={})).words
+    assert "In linf-8/255 , every input value may change by at most 8/255 (3.1% of its range)" in words
+    assert "student 2/255 90.0 %" in words and "student 8/255 70.0 %" in words and "0.0313" not in words
 
 
 def test_every_section_is_filled(page: Page) -> None:
@@ -239,3 +291,16 @@ def test_a_teacher_that_was_trained_anew_is_told(artifacts: Path) -> None:
     news = "trained anew instead of from the champion's teacher: that one has classes 3, the data have 2"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"news": news}))
     assert f"teacher: {news}" in Page(render(artifacts, title="digits", verdict=None, facts=FACTS)).words
+
+
+def test_the_worst_case_is_the_first_figure_of_a_model(whole: Path) -> None:
+    """So a phone shows it without scrolling."""
+    html = render(whole, title="digits", verdict=decide(whole), facts=FACTS)
+    table = html[html.index('aria-label="accuracies of the models"') :]
+    columns = re.findall(r'<th scope="col">([^<]*)</th>', table[: table.index("</thead>")])
+    assert columns == ["model", "worst case", "clean", "fgsm", "autoattack", "parameters"]
+    cells = re.findall(
+        r"<td>(?:<b>)?([\d.,]+)", table[table.index("<tbody>") : table.index("</tr>", table.index("<tbody>"))]
+    )
+    card = json.loads((whole / "score" / "initial" / "scorecard.json").read_text())
+    assert cells[0] == f"{100 * card['robust']['accuracy']:.1f}" and cells[-1] == "240,010"

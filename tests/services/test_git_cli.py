@@ -41,6 +41,20 @@ def test_dirty_means_a_versioned_file_changed(root: Path) -> None:
     assert git_cli.dirty(root)
 
 
+def test_dirty_since_a_commit_counts_new_files_among_the_named(root: Path) -> None:
+    git_cli.commit(root, ["params.yaml"], "first")
+    first = git_cli.head(root) or ""
+    paths = ["params.yaml", "data.dvc"]
+    assert not git_cli.dirty(root, first, paths)
+    (root / "other").write_text("")
+    assert not git_cli.dirty(root, first, paths)
+    (root / "data.dvc").write_text("")
+    assert git_cli.dirty(root, first, paths)
+    git_cli.commit(root, paths, "second")
+    assert git_cli.dirty(root, first, paths) and not git_cli.dirty(root, "HEAD", paths)
+    assert git_cli.dirty(root, "", paths)  # no commit at all: nothing vouches for the files
+
+
 def test_a_hook_of_the_workspace_is_not_run(root: Path) -> None:
     hook = root / ".git" / "hooks" / "pre-commit"
     hook.parent.mkdir(exist_ok=True)

@@ -60,6 +60,13 @@ def test_an_experiment_is_made_once_and_outlives_its_deletion(store):
     assert store.experiment("another") == first
 
 
+def test_an_experiment_says_what_it_holds_and_the_empty_one_too(store):
+    tags = store.client.get_experiment(store.experiment("told")).tags
+    assert "flow run of the model told" in tags["mlflow.note.content"]
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+    assert "empty" in store.client.get_experiment("0").tags["mlflow.note.content"]
+
+
 def test_more_than_a_batch_holds_is_written_whole_and_twice_is_once(store, run):
     metrics = [Measure("loss", step / 7, 1000.0 + step, step) for step in range(1900)] + [
         Measure("nan", float("nan"), 1.0)

@@ -46,11 +46,11 @@ def promote_candidate(current: Session, version: int, result: Verdict, *, by: st
     workspace, record = current.workspace, result.to_json()
     here = f"{workspace.name}-candidates version {version}"
     if result.verdict == "unhealthy":
-        return _summary(
-            current, "unhealthy", f"the evaluation of {here} cannot be trusted; nothing was moved", record, []
-        )
+        sentence = f"the evaluation of {here} cannot be trusted; {champion.stays(current.store, workspace.name)}"
+        return _summary(current, "unhealthy", sentence, record, [])
     if result.verdict == "fail":
-        return _summary(current, "refused", f"{here} did not pass the gate; the champion stays", record, [])
+        sentence = f"{here} did not pass the gate; {champion.stays(current.store, workspace.name)}"
+        return _summary(current, "refused", sentence, record, [])
     export = _export(current, f"{workspace.name}-candidates", version)
     judged = rescored(workspace, export, current.run, up_to_date=False)
     replayed = replay(export, workspace.artifacts / "adversaries", judged)
@@ -58,7 +58,7 @@ def promote_candidate(current: Session, version: int, result: Verdict, *, by: st
         current.store, workspace.name, version, verdict=record,
         record={"run": current.run, "why": why, "replayed": replayed._asdict()}, by=by, work=workspace.work,
     )  # fmt: skip
-    held = f"{workspace.name} version {done.version} (champion)"
+    held = champion.place(workspace.name, done.version)
     return _summary(current, "promoted", f"{workspace.name} version {done.version} is champion", record, [here, held])
 
 
@@ -67,7 +67,7 @@ def roll_back(current: Session, version: int | None, *, by: str, why: str) -> Su
     name = current.workspace.name
     done = promote.rollback(current.store, name, version, by=by, why=why, work=current.workspace.work)
     sentence = f"{name} version {done.version} is champion again; it was version {done.previous}"
-    return _summary(current, "promoted", sentence, None, [f"{name} version {done.version} (champion)"])
+    return _summary(current, "promoted", sentence, None, [champion.place(name, done.version)])
 
 
 def judge_champion(current: Session) -> Summary:
@@ -82,6 +82,7 @@ def judge_champion(current: Session) -> Summary:
     outcome: Outcome = {"pass": "unchanged", "challenger": "unchanged", "unhealthy": "unhealthy"}.get(
         result.verdict, "refused"
     )  # type: ignore[assignment]
+    version, _ = champion.current(current.store, workspace.name)
     robust = found.card["robust"]["accuracy"]
     says = {
         "unchanged": "still satisfies the policy",
@@ -89,7 +90,8 @@ def judge_champion(current: Session) -> Summary:
         "refused": "no longer satisfies the policy",
     }
     sentence = f"the champion {says[outcome]}: robust accuracy {robust:.1%} today"
-    return _summary(current, outcome, sentence, result.to_json(), [f"{workspace.name} (champion)"])
+    registry = [champion.place(workspace.name, version)] if version else []
+    return _summary(current, outcome, sentence, result.to_json(), registry)
 
 
 def _summary(current: Session, outcome: Outcome, sentence: str, verdict: object, registry: list[str]) -> Summary:

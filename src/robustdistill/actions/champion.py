@@ -23,6 +23,17 @@ def current(store: Store, name: str) -> tuple[int | None, str | None]:
     return number, store.registry.version(name, number).tags.get(SHA)
 
 
+def place(name: str, version: int, alias: str = CHAMPION) -> str:
+    """Where a version stands, as reports and summaries name it: `digits version 2, alias champion`."""
+    return f"{name} version {version}, alias {alias}"
+
+
+def stays(store: Store, name: str) -> str:
+    """What remains in use where nothing was moved, in words."""
+    number, _ = current(store, name)
+    return f"{name} has no champion yet, as before" if number is None else f"{place(name, number)}, stays in use"
+
+
 def fetch(store: Store, name: str, alias_or_version: str | int, into: Path) -> Path | None:
     """The version's files in `into`/<sha256 of model.onnx>/, hashes checked; None if there is no such alias.
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from robustdistill.actions import champion, package, promote, reconcile, record, references, register, teacher
+from robustdistill.actions.intent import CHALLENGER
 from robustdistill.actions.replay import replay
 from robustdistill.actions.session import Session
 from robustdistill.actions.summary import Outcome
 from robustdistill.actions.version import require_unaltered_results
-from robustdistill.errors import GateRefused, Unhealthy
+from robustdistill.errors import GateRefused, ServiceFailed, Unhealthy
 from robustdistill.gate.qualify import qualify
 from robustdistill.gate.rules import require_known
 from robustdistill.gate.scorecard import Evidence
@@ -55,9 +56,23 @@ def evidence(workspace: Workspace, model: str) -> Evidence:
     return Evidence.load(workspace.artifacts / "score" / model)
 
 
+def judge_teacher(workspace: Workspace) -> Verdict:
+    """The gate's verdict on the teacher: is it worth the cost of a student?"""
+    return qualify(workspace.policy(), evidence(workspace, "teacher"))
+
+
+def refused_teacher(current: Session, cause: str) -> Decision:
+    """The teacher was not worth it: what the gate said, and what stays. Needs no registry that answers."""
+    record, name = judge_teacher(current.workspace).to_json(), current.workspace.name
+    try:
+        return Decision("refused", f"{cause}; {champion.stays(current.store, name)}", record, [])
+    except ServiceFailed:  # the refusal stands all the same
+        return Decision("refused", f"{cause}; nothing was moved", record, [])
+
+
 def require_worthy_teacher(workspace: Workspace) -> Verdict:
     """Raises GateRefused or Unhealthy if the teacher is not worth the cost of a student."""
-    result = qualify(workspace.policy(), evidence(workspace, "teacher"))
+    result = judge_teacher(workspace)
     failed = [rule.sentence for rule in result.rules if rule.status == "fail"]
     if result.verdict == "unhealthy":
         raise Unhealthy("the teacher's evaluation cannot be trusted: " + "; ".join(failed))
@@ -159,25 +174,28 @@ def settle(current: Session, candidate: register.Registered, result: Verdict) ->
     name, record = workspace.name, result.to_json()
     here = f"{name}-candidates version {candidate.version}"
     version, sha = champion.current(store, name)
-    if version is not None and sha == candidate.sha256:
-        held = f"{name} version {version} (champion)"
+    held = [champion.place(name, version)] if version is not None else []
+    if held and sha == candidate.sha256:
         if result.verdict in ("pass", "challenger"):
-            return Decision("unchanged", f"{held} stays: this student is the champion already", record, [held])
-        return Decision("refused", f"{held} no longer satisfies policy.yaml; nothing was moved", record, [held])
+            return Decision("unchanged", f"{held[0]}, stays: this student is the champion already", record, held)
+        return Decision("refused", f"{held[0]}, no longer satisfies policy.yaml, but stays in use", record, held)
     if result.verdict == "unhealthy":
-        return Decision("unhealthy", f"the evaluation of {here} cannot be trusted; nothing was moved", record, [here])
+        sentence = f"the evaluation of {here} cannot be trusted; {champion.stays(store, name)}"
+        return Decision("unhealthy", sentence, record, [here, *held])
     if result.verdict == "fail":
-        return Decision("refused", f"{here} did not pass the gate; the champion stays", record, [here])
+        sentence = f"{here} did not pass the gate; {champion.stays(store, name)}"
+        return Decision("refused", sentence, record, [here, *held])
     gone = champion.withdrawn(store, name, candidate.sha256)
     if gone is not None:
-        held = f"{name} version {version} (champion)"
         back = f"this student is version {gone}, which a rollback withdrew; robustdistill promote {candidate.version}"
-        return Decision("unchanged", f"{held} stays: {back} brings it back", record, [held])
+        return Decision("unchanged", f"{champion.stays(store, name)}: {back} brings it back", record, held)
     if result.verdict == "challenger" or current.incomparable:
         promote.challenger(store, name, candidate.version)
         because = f" ({current.incomparable})" if current.incomparable else ""
         waits = f"{here} passed and waits as `challenger`{because}: robustdistill promote {candidate.version}"
-        return Decision("challenger", waits, record, [f"{here} (challenger)"])
+        waits += f"; until then {champion.stays(store, name)}"
+        place = champion.place(candidate.name, candidate.version, CHALLENGER)
+        return Decision("challenger", waits, record, [*held, place])
     replayed = replay(
         champion.require(store, candidate.name, candidate.version, workspace.work / "models"),
         workspace.artifacts / "adversaries",
@@ -189,7 +207,7 @@ def settle(current: Session, candidate: register.Registered, result: Verdict) ->
     )  # fmt: skip
     before = f", before it version {promoted.previous}" if promoted.previous else ""
     sentence = f"{name} version {promoted.version} is champion{before}"
-    return Decision("promoted", sentence, record, [here, f"{name} version {promoted.version} (champion)"])
+    return Decision("promoted", sentence, record, [here, champion.place(name, promoted.version)])
 
 
 def provenance(current: Session) -> dict[str, Any]:

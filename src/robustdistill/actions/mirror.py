@@ -21,6 +21,7 @@ from robustdistill.services.mlflow_store import ENDED, Measure, Store
 from robustdistill.workspace import write_atomically
 
 RUN, STAGE = "robustdistill.run", "robustdistill.stage"
+AT_END = tuple(f"robustdistill.{key}" for key in ("git_dirty", "result_commit", "data_digest", "dvc_lock"))
 PASSED_ON = ("robustdistill.", "mlflow.user", "mlflow.source.")  # tags of a flow run that its stages get too
 
 
@@ -188,6 +189,9 @@ class Mirror:
             store.status(entry.stages[stage], "KILLED", ended=ending.at)
         metrics = [Measure(key, value, ending.at) for key, value in ending.metrics.items()]
         store.log(parent, metrics=metrics, tags=ending.tags)
+        known = {key: ending.tags[key] for key in AT_END if key in ending.tags}  # a stage begins before they are
+        for child in entry.stages.values():
+            store.log(child, tags=known)
         if entry.opening.dataset:
             store.log_dataset(parent, **entry.opening.dataset)
         aside = self._aside(run)

@@ -21,9 +21,15 @@ def verdict_markdown(verdict: Mapping[str, Any]) -> str:
     return "\n".join([f"# {verdict['verdict']}", "", "| | rule | why |", "|---|---|---|", *rows]) + gain
 
 
-def write(workspace: Workspace, run: str, verdict: Mapping[str, Any] | None) -> Path:
-    """reports/<run>.html, self-contained."""
-    from robustdistill.release.report import render
+def write(
+    workspace: Workspace,
+    run: str,
+    verdict: Mapping[str, Any] | None,
+    came_to: tuple[str, str, list[str]] | None = None,
+) -> Path:
+    """reports/<run>.html, self-contained. came_to: outcome, sentence and places in the registry of the run's summary,
+    the last place being the one that the outcome is about."""
+    from robustdistill.release.report import Settled, render
 
     facts = {
         "model": workspace.name,
@@ -33,7 +39,8 @@ def write(workspace: Workspace, run: str, verdict: Mapping[str, Any] | None) -> 
         "reproduce": "# in the workspace; a clone of it first needs a DVC remote that it can reach\n"
         f"git checkout {(git_cli.head(workspace.root) or '')[:12]} && dvc pull && dvc repro",
     }
-    html = render(workspace.artifacts, title=workspace.name, verdict=verdict, facts=facts)
+    settled = Settled(came_to[0], came_to[1], came_to[2][-1] if came_to[2] else "") if came_to else None
+    html = render(workspace.artifacts, title=workspace.name, verdict=verdict, facts=facts, settled=settled)
     path = workspace.reports / f"{run}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, html)

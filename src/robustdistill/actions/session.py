@@ -14,6 +14,7 @@ from robustdistill.actions import data_news
 from robustdistill.actions.follow import Follower, Listener
 from robustdistill.actions.record import Recorder
 from robustdistill.actions.summary import StageRow, Summary
+from robustdistill.actions.version import INPUTS
 from robustdistill.config import dump
 from robustdistill.services import dvc_cli, git_cli
 from robustdistill.services.mlflow_store import Store
@@ -57,8 +58,12 @@ class Session:
         return summary
 
 
-def tags(workspace: Workspace, run: str, reason: str) -> dict[str, str]:
-    """What a run is tagged with in MLflow."""
+def tags(workspace: Workspace, run: str, reason: str, began: str | None) -> dict[str, str]:
+    """What a run is tagged with in MLflow. began: the workspace's commit when it began.
+
+    git_commit is that one: the params and data that the stages ran on are in it, unless git_dirty says that they
+    differed. What the run commits at its end is result_commit, in which they are in any case.
+    """
     params = workspace.params()
     lock = workspace.root / "dvc.lock"
     return {
@@ -67,11 +72,23 @@ def tags(workspace: Workspace, run: str, reason: str) -> dict[str, str]:
         "robustdistill.threat": f"{params.threat.norm} {params.threat.eps}",
         "robustdistill.data_digest": dvc_cli.digest(workspace.root) or "",
         "robustdistill.dvc_lock": git_cli.hash_file(lock) if lock.exists() else "",
-        "robustdistill.git_commit": git_cli.head(workspace.root) or "",
-        "robustdistill.git_dirty": str(git_cli.dirty(workspace.root)).lower(),
+        "robustdistill.git_commit": began or "",
+        "robustdistill.git_dirty": str(git_cli.dirty(workspace.root, began or "", INPUTS)).lower(),
         "robustdistill.machine": f"{platform.machine()} {platform.system()}",
         "prefect.flow_run_id": run,
     }
+
+
+def ending(workspace: Workspace, run: str, reason: str, began: str | None, summary: Summary | None) -> dict[str, str]:
+    """What the tags are when a run ends: data and dvc.lock are now those of the results."""
+    found = tags(workspace, run, reason, began)
+    committed = git_cli.head(workspace.root)
+    if committed and committed != began:
+        found["robustdistill.result_commit"] = committed
+    if summary:
+        found["robustdistill.outcome"] = summary.outcome
+        found["mlflow.note.content"] = f"{summary.outcome}: {summary.sentence} (reason of the run: {reason})"
+    return found
 
 
 def headline(workspace: Workspace) -> dict[str, str]:
@@ -125,11 +142,12 @@ def session(
     Raises BadInput if another run holds the workspace.
     """
     with workspace.lock(), dvc_cli.stopping_children():
+        began = git_cli.head(workspace.root)
         recorder = Recorder(
             workspace.root,
             run=run,
             name=name,
-            tags=tags(workspace, run, reason),
+            tags=tags(workspace, run, reason, began),
             params=headline(workspace),
             description=f"{dump(workspace.params())['name']}: {reason}",
             work=workspace.work,
@@ -147,10 +165,8 @@ def session(
             status = "KILLED"
             raise
         finally:
-            ending = tags(workspace, run, reason)  # again: data and dvc.lock are now those of the results
-            if current.summary:
-                ending["robustdistill.outcome"] = current.summary.outcome
+            last = ending(workspace, run, reason, began, current.summary)
             files = artifacts(workspace, run, changes=bool(current.changes))
-            recorded = recorder.finish(status, artifacts=files, metrics=metrics(workspace), tags=ending)
+            recorded = recorder.finish(status, artifacts=files, metrics=metrics(workspace), tags=last)
             if current.changes and recorded and status == "FINISHED":
                 data_news.told(workspace)

@@ -39,4 +39,6 @@ def write_report(workspace: Workspace) -> Path:
     from robustdistill.actions import report
 
     last = last_run(workspace)
-    return report.write(workspace, "now", last["verdict"] if last else None)
+    if last is None:
+        return report.write(workspace, "now", None)
+    return report.write(workspace, "now", last["verdict"], (last["outcome"], last["sentence"], last["registry"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,7 @@ from robustdistill.errors import ServiceFailed
 HOST = "127.0.0.1"
 START_SECONDS = 120.0
 STOP_SECONDS = 10.0
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, a kill, a closed terminal
 
 
 def free_port(first: int) -> int:
@@ -57,25 +60,50 @@ def _wait(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
     raise ServiceFailed(f"a server did not come up:\n{tail}", where=address, fix=f"see {log}")
 
 
+def _send(process: subprocess.Popen[bytes], number: int) -> bool:
+    """A signal to a server and all its workers; False if none of them is left."""
+    process.poll()  # or its own remains count as one of them
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
+    """Each server and its workers; those that do not end in time are killed. A second Ctrl-C changes nothing."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
     for process in processes:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
+        _send(process, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_SECONDS
+    while any(_send(process, 0) for process in processes) and time.monotonic() < deadline:
+        time.sleep(0.1)
     for process in processes:
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        _send(process, signal.SIGKILL)
+        process.wait()
 
 
-def serve(work: Path, say: Callable[[str], None]) -> None:
-    """Starts both, says where they are, and stops both on Ctrl-C or SIGTERM. `work` is a workspace's .work folder."""
+def runs_page(address: str, model: str) -> str:
+    """The page of the model's runs on the MLflow at `address`: its first page shows none."""
+    query = f"{address}/api/2.0/mlflow/experiments/get-by-name?experiment_name={urllib.parse.quote(model)}"
+    try:
+        with urllib.request.urlopen(query, timeout=10) as answer:
+            number = json.load(answer)["experiment"]["experiment_id"]
+    except (OSError, ValueError, KeyError, TypeError):  # it is an address for people, no more
+        return address
+    return f"{address}/#/experiments/{number}/runs"
+
+
+def serve(work: Path, model: str, say: Callable[[str], None]) -> None:
+    """Starts both, says where they are, and stops both on Ctrl-C, SIGTERM or SIGHUP. `work` is a workspace's .work
+    folder, `model` its name."""
     if not (work / "mlflow.db").exists():
         raise ServiceFailed("nothing has been recorded here yet", where=str(work), fix="run the flow first: make demo")
     plan = commands(work, free_port(5000), free_port(4200))
     processes: list[subprocess.Popen[bytes]] = []
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in STOPPING:  # SIGINT, too: a shell starts background jobs without it
+        signal.signal(number, signal.default_int_handler)
     try:
         logs = [work / f"{name.lower()}-ui.log" for name in plan]
         for log, (command, extra, _) in zip(logs, plan.values(), strict=True):
@@ -90,7 +118,8 @@ def serve(work: Path, say: Callable[[str], None]) -> None:
         say("starting MLflow and Prefect (about 15 s) ...")
         for process, log, (name, (_, _, address)) in zip(processes, logs, plan.items(), strict=True):
             _wait(address, process, log)
-            say(f"{name:<8} {address.removesuffix('/health').removesuffix('/api')}")
+            home = address.removesuffix("/health").removesuffix("/api")
+            say(f"{name:<8} {runs_page(home, model) if name == 'MLflow' else home}")
         say("Ctrl-C stops both")
         while all(process.poll() is None for process in processes):
             time.sleep(0.5)

@@ -16,7 +16,8 @@ from robustdistill.services import dvc_cli, git_cli
 from robustdistill.stages.catalog import STAGES
 from robustdistill.workspace import Workspace
 
-TRACKED = ("params.yaml", "policy.yaml", "dvc.yaml", "dvc.lock", "data.dvc", "teacher.pin.json", ".gitignore")
+INPUTS = ("params.yaml", "policy.yaml", "dvc.yaml", "data.dvc", "teacher.pin.json")
+TRACKED = (*INPUTS, "dvc.lock", ".gitignore")
 
 
 def version_data(workspace: Workspace, *, expected: str | None = None, dry_run: bool = False) -> str:

@@ -9,12 +9,16 @@ from collections.abc import Iterable, Sequence
 WIDEST = 110
 
 
-def columns(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Aligned, with `header` above."""
+def columns(header: Sequence[str], rows: Iterable[Sequence[str]], width: int | None = None) -> str:
+    """Aligned, with `header` above. width: where lines end, what is cut off said by an ellipsis; default nowhere."""
     table = [header, *rows]
     widths = [max(len(row[i]) for row in table) for i in range(len(header))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table)
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join(_cut(line.rstrip(), width) for line in lines)
+
+
+def _cut(line: str, width: int | None) -> str:
+    return line if width is None or len(line) <= width else f"{line[: width - 1].rstrip()}…"
 
 
 def labelled(rows: Iterable[tuple[str, str]], width: int | None = None) -> str:

@@ -201,7 +201,8 @@ def ui(settings: Settings) -> None:
     """
     from robustdistill.actions.ui import serve
 
-    serve(settings.workspace().work, settings.say)
+    workspace = settings.workspace()
+    serve(workspace.work, workspace.name, settings.say)
 
 
 @root.command()

@@ -20,7 +20,7 @@ from robustdistill.gate import statistics
 from robustdistill.gate.rules import COSTS, REFERENCES, require_known
 from robustdistill.gate.scorecard import Evidence, Pair, align
 
-Status = Literal["pass", "fail", "waived", "not_applicable"]
+Status = Literal["pass", "fail", "waived", "informs", "not_applicable"]
 Decision = Literal["pass", "fail", "unhealthy", "challenger"]
 Answer = Literal["yes", "no", "undecided"]
 
@@ -50,7 +50,8 @@ class Paired:
 
 @dataclass(frozen=True)
 class Rule:
-    """One line of a verdict. value and demand in the rule's own unit; by and why are set where it was waived."""
+    """One line of a verdict; one that informs decides nothing. value and demand in the rule's own unit; by and why are
+    set where it was waived."""
 
     rule: str
     status: Status
@@ -247,24 +248,26 @@ def measure_gain(candidate: Evidence, control: Evidence | None, confidence: floa
     if control is None:
         return Gain("undecided", "no teacher-free control was judged, so a gain cannot be claimed")
     found = Paired.of(align(candidate, control, what="the student and its control"), "robust", confidence)
-    figures = (
-        f"{_points(found.difference)} robust accuracy against the same student without a teacher "
-        f"({_level(confidence)} interval {_span(found.tango)}, {found.n} examples; McNemar p = {found.mcnemar:.2g})"
-    )
-    answer, words = _answer(found.tango)
-    return Gain(answer, f"{words}: {figures}", found.difference, *found.tango, found)
+    answer, words = _answer(found.tango, found.difference)
+    level, p = _level(confidence), f"McNemar p = {found.mcnemar:.2g}"
+    sentence = f"{words} ({level} interval {_span(found.tango)}, {found.n} examples; {p})"
+    return Gain(answer, sentence, found.difference, *found.tango, found)
 
 
-def _answer(interval: statistics.Interval) -> tuple[Answer, str]:
-    if interval.lower > 0:
-        return "yes", "distillation helped"
-    return ("no", "distillation did harm") if interval.upper < 0 else ("undecided", "the sample does not tell")
+def _answer(interval: statistics.Interval, difference: float) -> tuple[Answer, str]:
+    """Yes or no only where the interval lies on one side of 0."""
+    size = f"{_points(abs(difference), sign=False)} {'less' if difference < 0 else 'more'} robust than"
+    words = f"with its teacher the student is {size if difference else 'as robust as'} without one"
+    if interval.lower > 0 or interval.upper < 0:
+        return "yes" if interval.lower > 0 else "no", words
+    return "undecided", f"{words}, which may be chance"
 
 
 def _gain_rule(policy: Policy, gain: Gain) -> Rule:
+    sentence = f"{gain.answer}: {gain.sentence}"
     if policy.gain == "inform":
-        return Rule("gain", "not_applicable", f"for information only: {gain.sentence}", gain.lower)
-    return Rule("gain", _status(gain.answer == "yes"), gain.sentence, gain.lower, 0.0)
+        return Rule("gain", "informs", f"{sentence}; policy.yaml asks for no gain (gain: inform)", gain.lower)
+    return Rule("gain", _status(gain.answer == "yes"), sentence, gain.lower, 0.0)
 
 
 def _waive(policy: Policy, rules: Sequence[Rule]) -> list[Rule]:

@@ -36,7 +36,7 @@ def card(trial: Trial, curve: Curve, health: list[Check], classes: list[str]) ->
     return {
         "schema": SCHEMA,
         "subject": trial.subject.about,
-        "threat": trial.threat.to_json(),
+        "threat": trial.threat.record(),
         "sample": {
             "n": len(sample),
             "digest": sample.digest(),

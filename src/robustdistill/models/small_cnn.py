@@ -25,7 +25,9 @@ class SmallCNN(nn.Module):
     name = "small_cnn"
 
     class Config(Strict):
-        size: Literal["nano", "micro", "tiny"] = Field(default="micro", description="about 10k, 25k, 240k parameters")
+        size: Literal["nano", "micro", "tiny"] = Field(
+            default="micro", description="nano, micro, tiny: about 10k, 25k, 240k parameters"
+        )
 
     def __init__(self, config: Config, shape: tuple[int, ...], classes: int) -> None:
         super().__init__()

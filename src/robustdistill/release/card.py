@@ -71,7 +71,7 @@ def _limits(scorecard: Mapping[str, Any]) -> Iterator[str]:
 def _decision(verdict: Mapping[str, Any]) -> Iterator[str]:
     yield from ("", f"### Gate: {DECISIONS.get(verdict['verdict'], plain(verdict['verdict']))}", "")
     for rule in verdict["rules"]:
-        if rule["status"] != "not_applicable":
+        if rule["status"] not in ("informs", "not_applicable"):
             waived = f" (waived by {plain(rule['by'])}: {plain(rule['why'])})" if rule.get("by") else ""
             yield f"- {SIGNS.get(rule['status'], '?')} {plain(rule['rule'])}: {plain(rule['sentence'])}{waived}"
     if verdict.get("gain"):

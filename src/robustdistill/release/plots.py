@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from markupsafe import Markup, escape
 
@@ -19,7 +19,7 @@ Point = tuple[float, float]
 class Series:
     """One line. css: class that colours it, chosen by the program, never by data.
 
-    whiskers: (lower, upper) for each point, or none. marker: see _marker.
+    whiskers: (lower, upper) for each point, or none. marker: see _marker. names: of each x, if not its number.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Series:
     whiskers: Sequence[Point] = field(default=())
     dashed: bool = False
     marker: str = ""
+    names: Sequence[str] = field(default=())
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ def nice_ticks(low: float, high: float, count: int = 5, *, whole: bool = False) 
 def _finite(series: Series) -> Series:
     kept = [k for k, point in enumerate(series.points) if all(math.isfinite(value) for value in point)]
     whiskers = [series.whiskers[k] for k in kept] if series.whiskers else ()
-    return Series(series.name, series.css, [series.points[k] for k in kept], whiskers, series.dashed, series.marker)
+    names = [series.names[k] for k in kept] if series.names else ()
+    return replace(series, points=[series.points[k] for k in kept], whiskers=whiskers, names=names)
 
 
 def _axes(points: Sequence[Point], percent: bool, mark: float | None, height: float) -> Axes:
@@ -137,9 +139,10 @@ def _line(series: Series, axes: Axes, percent: bool) -> str:
     for (x, _), (low, high) in zip(spots, series.whiskers, strict=False):
         parts.append(_rule(f"{series.css} whisker", x, x, axes.y(low), axes.y(high)))
     if series.marker or len(spots) == 1:
-        for (x, y), spot in zip(series.points, spots, strict=True):
+        names = series.names or [f"{x:.4g}" for x, _ in series.points]
+        for (_, y), name, spot in zip(series.points, names, spots, strict=True):
             shown = f"{100 * y:.1f} %" if percent else f"{y:.4g}"
-            tip = f"<title>{escape(series.name)}: {shown} at {x:.4g}</title>"
+            tip = f"<title>{escape(series.name)}: {shown} at {escape(name)}</title>"
             parts.append(f'<g class="{series.css} dot">{_marker(series.marker or "circle", *spot)}{tip}</g>')
     return "".join(parts)
 

@@ -23,7 +23,7 @@ from robustdistill.release.around import beside
 from robustdistill.release.material import Material, Model, gather
 from robustdistill.release.pictures import Picture, Setting, gallery
 from robustdistill.release.plots import Series, interval_chart, line_chart, swatch
-from robustdistill.threat import ThreatModel
+from robustdistill.threat import ThreatModel, spell
 
 MOST_CLASSES = 30  # rows of the table of classes; with more, the weakest
 T = TypeVar("T")
@@ -37,9 +37,22 @@ HEADLINES = {
     ("teacher", "fail"): "Refused: the teacher is not worth distilling",
     ("teacher", "unhealthy"): "Not decided: the teacher's evaluation cannot be trusted",
 }
+SETTLED = {"promoted": "Promoted", "unchanged": "Passed, nothing to move", "challenger": "Passed, waits for a person"}
 TONES = {"pass": "good", "challenger": "good", "fail": "bad", "unhealthy": "warn"}
-ICONS = {"pass": "✓", "fail": "✕", "waived": "~", "not_applicable": "–"}
-STATUS = {"pass": "holds", "fail": "fails", "waived": "waived", "not_applicable": "not asked"}
+ICONS = {"pass": "✓", "fail": "✕", "waived": "~", "informs": "i", "not_applicable": "–"}
+STATUS = {
+    "pass": "holds", "fail": "fails", "waived": "waived", "informs": "does not decide", "not_applicable": "not asked",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What was done about a verdict. outcome: as in the run's summary. sentence: how it came to that, and what is in
+    use now. place: the version that it is about, with its alias, "" if none."""
+
+    outcome: str
+    sentence: str
+    place: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,16 +63,24 @@ class Section:
     note: str = ""
 
 
-def render(artifacts: Path, *, title: str, verdict: Mapping[str, Any] | None, facts: Mapping[str, str]) -> str:
+def render(
+    artifacts: Path,
+    *,
+    title: str,
+    verdict: Mapping[str, Any] | None,
+    facts: Mapping[str, str],
+    settled: Settled | None = None,
+) -> str:
     """The page as text. artifacts: the folder of stage outputs. verdict: `Verdict.to_json()`, of the student or of the
     teacher, or None if nothing was decided. facts: what to show of data, commit and reproduction, in that order; values
-    with a line break, and the one named "reproduce", are shown as commands."""
+    with a line break, and the one named "reproduce", are shown as commands. settled: what came of the verdict, None if
+    nothing was done about it."""
     material = gather(artifacts)
     threat = _threat(material)
     return environment().get_template("report.html.j2").render(
         title=title,
         material=material,
-        hero=_hero(verdict),
+        hero=_hero(verdict, settled),
         tiles=_tiles(material),
         rules=verdict["rules"] if verdict else [],
         gain=section(lambda: _gain(verdict)),
@@ -108,20 +129,25 @@ def section(build: Callable[[], T]) -> Section:
         return Section(None, f"the files for this part cannot be read ({type(error).__name__})")
 
 
-def _hero(verdict: Mapping[str, Any] | None) -> dict[str, Any]:
+def _hero(verdict: Mapping[str, Any] | None, settled: Settled | None) -> dict[str, Any]:
     """Headline, tone and the sentences that matter most."""
+    done = SETTLED.get(settled.outcome, "") if settled else ""
+    moved = [f"{done}: {settled.place}"] if settled and done and settled.place else []
+    said = [settled.sentence] if settled else []
     if verdict is None:
-        return {"tone": "warn", "icon": "–", "headline": "No verdict: nothing was decided in this run", "lines": []}
+        headline = [*moved, "No verdict: nothing was decided in this run"][0]
+        return {"tone": "warn", "icon": "–", "headline": headline, "lines": [], "said": said}
     role = (verdict.get("candidate") or {}).get("role", "student")
     decision, rules = str(verdict["verdict"]), verdict["rules"]
-    headline = HEADLINES.get((role, decision), decision)
+    headline = [*moved, HEADLINES.get((role, decision), decision)][0]
     lines = [rule["sentence"] for rule in rules if rule["status"] == "fail"]
     counts = {status: sum(rule["status"] == status for rule in rules) for status in STATUS}
     if not lines:
         waived = f", {counts['waived']} waived" if counts["waived"] else ""
         lines = [f"{counts['pass']} rules hold{waived}"]
     tone = TONES.get(decision, "warn")
-    return {"tone": tone, "icon": {"good": "✓", "bad": "✕", "warn": "!"}[tone], "headline": headline, "lines": lines}
+    icon = {"good": "✓", "bad": "✕", "warn": "!"}[tone]
+    return {"tone": tone, "icon": icon, "headline": headline, "lines": lines, "said": said}
 
 
 def _tiles(material: Material) -> list[tuple[str, str, str]]:
@@ -161,7 +187,7 @@ def _gain(verdict: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 def curve(material: Material, threat: ThreatModel | None) -> dict[str, Any]:
     """Robust accuracy against eps, one line a model; 0 is the clean accuracy on all judged examples."""
-    lines, rows = [], {}
+    lines, rows, told = [], {}, threat.text_of if threat else spell
     for model in material.judged:
         if not model.curve or not model.card:
             continue
@@ -170,11 +196,12 @@ def curve(material: Material, threat: ThreatModel | None) -> dict[str, Any]:
             points.insert(0, (0.0, float(model.card["clean"]["accuracy"]), float(model.card["sample"]["n"])))
         whiskers = [wilson(round(share * n), round(n)) for _, share, n in points]
         spots = [(eps, share) for eps, share, _ in points]
-        lines.append(Series(model.name, model.name, spots, whiskers, marker=model.marker))
+        names = [told(eps) for eps, _ in spots]
+        lines.append(Series(model.name, model.name, spots, whiskers, marker=model.marker, names=names))
         rows[model.name] = points
     if not lines:
         return {"chart": Markup(""), "rows": {}, "models": []}
-    summary = "; ".join(f"{name} {', '.join(f'{y:.0%} at {x:.3g}' for x, y, _ in rows[name])}" for name in rows)
+    summary = "; ".join(f"{name} {', '.join(f'{y:.0%} at {told(x)}' for x, y, _ in rows[name])}" for name in rows)
     chart = line_chart(
         lines, title=f"robust accuracy against eps: {summary}", x_label="eps", mark=threat.eps if threat else None,
         height=300,

@@ -68,10 +68,11 @@ def head(root: Path) -> str | None:
         return None
 
 
-def dirty(root: Path) -> bool:
-    """Whether a versioned file differs from the last commit."""
+def dirty(root: Path, since: str = "HEAD", paths: Sequence[str] = ()) -> bool:
+    """Whether a versioned file differs from what commit `since` holds. paths: only these count, versioned or not."""
     try:
-        return bool(git(root, "status", "--porcelain", "--untracked-files=no").strip())
+        changed = git(root, "diff", "--name-only", since, "--", *paths)
+        return bool(changed or (paths and git(root, "ls-files", "--others", "--", *paths)))
     except ServiceFailed:
         return True
 

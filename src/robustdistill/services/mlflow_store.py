@@ -22,6 +22,7 @@ from robustdistill.services.mlflow_registry import Registry
 
 METRICS_AT_ONCE, ENTRIES_AT_ONCE = 1000, 100  # MLflow's limits of one batch
 TAG_LENGTH, PARAM_LENGTH, DIGEST_LENGTH = 5000, 6000, 36
+NOTE = "mlflow.note.content"
 ENDED = ("FINISHED", "FAILED", "KILLED")
 
 
@@ -107,7 +108,9 @@ class Store:
         if found is None:
             location = None if self.files is None else (self.files / name).as_uri()
             try:
-                return str(self.client.create_experiment(name, artifact_location=location))
+                made = str(self.client.create_experiment(name, artifact_location=location))
+                self._describe(made, f"One run for each flow run of the model {name}; its stages are nested in it.")
+                return made
             except MlflowException as error:
                 if code(error) != "RESOURCE_ALREADY_EXISTS":
                     raise
@@ -115,6 +118,13 @@ class Store:
         if found.lifecycle_stage == "deleted":
             self.client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
+
+    def _describe(self, made: str, text: str) -> None:
+        """What MLflow's pages say of a new experiment; in a store of ours, also of the empty one that is in each."""
+        self.client.set_experiment_tag(made, NOTE, text)
+        self.client.set_experiment_tag(made, "mlflow.experimentKind", "custom_model_development")  # not generative AI
+        if self.files is not None:
+            self.client.set_experiment_tag("0", NOTE, "MLflow's own, empty: runs are in the experiments beside it.")
 
     @guarded
     def runs(self, experiment: str, *, tags: Mapping[str, str] | None = None, status: str | None = None) -> list[Run]:
