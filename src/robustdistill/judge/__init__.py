@@ -87,7 +87,9 @@ def evaluate(
     _attack(trial, protocol, attempts)
     _transfer(trial, adversaries, surrogates or {})
     _last_word(trial, protocol)
-    found = curve(subject, sample, threat, protocol.curve, protocol.curve_examples, derive(seed, "judge"))
+    found = curve(
+        subject, sample, threat, protocol.curve, protocol.curve_examples, derive(seed, "judge"), trial.attacked
+    )
     return Judgement(scorecard.card(trial, found, checks(trial, found), subject.names), trial)
 
 
