@@ -88,7 +88,9 @@ def evaluate(
     _attack(trial, protocol, attempts)
     _transfer(trial, adversaries, surrogates or {})
     _last_word(trial, protocol)
-    found = curve(subject, sample, threat, protocol.curve, protocol.curve_examples, derive(seed, "judge"))
+    found = curve(
+        subject, sample, threat, protocol.curve, protocol.curve_examples, derive(seed, "judge"), trial.attacked
+    )
     bound = bounds.bound(trial)
     health = checks(trial, found) + bounds.check(trial, bound)
     card = scorecard.card(trial, found, health, subject.names) | {"bounds": bound.to_json(), "around": around(trial)}

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from robustdistill.attacks import Access, TorchTarget, build
 from robustdistill.config import Spec
@@ -37,11 +38,20 @@ class Curve(NamedTuple):
     n: int
 
 
-def curve(subject: Subject, sample: Sample, threat: ThreatModel, factors: Sequence[float], n: int, seed: int) -> Curve:
+def curve(
+    subject: Subject,
+    sample: Sample,
+    threat: ThreatModel,
+    factors: Sequence[float],
+    n: int,
+    seed: int,
+    attacked: nn.Module | None = None,
+) -> Curve:
     """Attacks n examples of the sample (all, if fewer) at factor · eps, for each factor, and once at a huge eps.
 
     The ball at a smaller eps lies inside that at a larger one, so what broke an example once counts from there on.
-    Without gradients there is no curve: no points, of 0 examples.
+    attacked: what the attack asks, if not the model itself. Without gradients there is no curve: no points, of 0
+    examples.
     """
     if subject.access < Access.GRADIENT:
         return Curve([], 0.0, 0)
@@ -49,7 +59,7 @@ def curve(subject: Subject, sample: Sample, threat: ThreatModel, factors: Sequen
     positions = draws.choice(len(sample), min(n, len(sample)), "examples").astype(np.int64)
     batch = sample.batch(positions)
     clean = subject.reply(batch.x, batch.y).right
-    attack, target = build(ATTACK, "judge.curve"), TorchTarget(subject.model)
+    attack, target = build(ATTACK, "judge.curve"), TorchTarget(attacked or subject.model)
 
     def right(at: ThreatModel) -> NDArray[np.bool_]:
         return clean & subject.reply(attack(target, batch, at, draws), batch.y).right

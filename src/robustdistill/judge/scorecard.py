@@ -13,7 +13,7 @@ from robustdistill.gate.scorecard import SCHEMA
 from robustdistill.gate.statistics import wilson
 from robustdistill.judge import metrics
 from robustdistill.judge.curve import Curve
-from robustdistill.judge.health import Check
+from robustdistill.judge.health.check import Check
 from robustdistill.judge.subject import predictions
 from robustdistill.judge.trial import Row, Trial
 

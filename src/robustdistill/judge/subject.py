@@ -163,7 +163,8 @@ class Subject:
         logits, labels = self.logits(x), y.cpu().numpy()
         own = logits.gather(1, y[:, None]).squeeze(1)
         other = logits.scatter(1, y[:, None], -torch.inf).amax(1)
-        right = ~is_wrong(logits, y).cpu().numpy()
+        sure = torch.isfinite(logits).all(1) & (own > other)  # two classes alike are no answer
+        right = (sure & ~is_wrong(logits, y)).cpu().numpy()
         served = right if self.file is None else predictions(self.served(x)) == labels
         return Reply(right & served, right & ~served, (other - own).cpu().numpy())
 

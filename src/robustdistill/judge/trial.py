@@ -20,10 +20,11 @@ from robustdistill.attacks.types import Target
 from robustdistill.config import Spec
 from robustdistill.engine.twin import Twin
 from robustdistill.judge import autoattack
+from robustdistill.judge.rescaled import Rescaled, copied, scale_of
 from robustdistill.judge.resume import Arrays, Pieces
 from robustdistill.judge.sample import Sample
 from robustdistill.judge.served import traced
-from robustdistill.judge.subject import Subject
+from robustdistill.judge.subject import BATCH, Subject
 from robustdistill.rng import Draws
 from robustdistill.threat import ThreatModel
 
@@ -57,7 +58,12 @@ class Trial:
     report: Report
 
     def __post_init__(self) -> None:
-        self.twin = Twin(self.subject.model)  # attacked; answers are checked on the model itself
+        self.fresh = copied(self.subject.model)  # what health asks of attacked inputs first
+        self.first = self.subject.logits(self.sample.x[:BATCH])
+        self.scale = scale_of(self.subject.logits(self.sample.x))
+        plain = self.scale == 1.0 or self.subject.access < Access.GRADIENT
+        self.attacked = self.subject.model if plain else Rescaled(self.subject.model, self.scale)
+        self.twin = Twin(self.attacked)  # answers are checked on the model itself
         reply = self.subject.reply(self.sample.x, self.sample.y)
         self.clean: Flags = reply.right
         self.standing: Flags = reply.right.copy()

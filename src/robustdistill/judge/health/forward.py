@@ -1,0 +1,76 @@
+"""The model as a function: finite, and the same whatever it is asked with, before and how often."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robustdistill.attacks import Access
+from robustdistill.judge.health.check import Check, limit
+from robustdistill.judge.subject import BATCH
+from robustdistill.judge.trial import Trial
+
+PARITY = 1e-3  # difference of logits between PyTorch and the exported file, relative to the largest logit if above 1
+ROUNDING = 1e-4  # of logits, relative to the largest: sums in another order differ by about 1e-6
+SINGLE = 32  # examples that are also asked one at a time
+
+
+def forward(trial: Trial) -> Iterator[Check]:
+    """All checks of what the model answers, as a function of its inputs alone."""
+    subject, x = trial.subject, trial.sample.x[:BATCH]
+    once, again = subject.logits(x), subject.logits(x)
+    bad = int((~torch.isfinite(subject.logits(trial.worst))).sum() + (~torch.isfinite(once)).sum())
+    yield limit("finite_logits", bad, 0, f"{bad} logits on clean and attacked inputs are not finite numbers")
+    drift = float((once - again).abs().max())
+    yield limit("deterministic", drift, 0.0, f"the same inputs twice give logits that differ by at most {drift:.2g}")
+    yield from _company(trial, x, once)
+    yield _history(trial, x, once)
+    if subject.access < Access.GRADIENT:
+        return  # there is one form of it only
+    yield _mode(trial, x, once)
+    if subject.file is None:
+        return
+    served = subject.served(x)
+    gap = float(np.abs(once.cpu().numpy() - served).max())
+    most = PARITY * max(1.0, float(np.abs(served).max()))
+    yield limit("parity", gap, most, f"PyTorch and the exported file give logits that differ by at most {gap:.2g}")
+
+
+def _company(trial: Trial, x: Tensor, once: Tensor) -> Iterator[Check]:
+    """An attack chooses one input, not its neighbours in the batch."""
+    turned = trial.subject.logits(x.flip(0)).flip(0)
+    gap = _gap(turned, once)
+    yield limit("batch_order", gap, ROUNDING, f"the same inputs in reverse order change the logits by {gap:.2g}")
+    single = torch.cat([trial.subject.logits(each[None]) for each in x[:SINGLE]])
+    gap = _gap(single, once[:SINGLE])
+    yield limit("batch_of_one", gap, ROUNDING, f"inputs asked one at a time change the logits by {gap:.2g}")
+
+
+def _mode(trial: Trial, x: Tensor, once: Tensor) -> Check:
+    """Attacks ask with gradients, users without."""
+    with torch.enable_grad():
+        found: Tensor = trial.subject.model(x.detach().clone().requires_grad_(True)).detach()
+    gap = _gap(found, once)
+    return limit("gradient_mode", gap, ROUNDING, f"asking for gradients changes the logits by {gap:.2g}")
+
+
+def _history(trial: Trial, x: Tensor, once: Tensor) -> Check:
+    """The logits before the first attack and after the last; and a copy made before, which sees the attacked first."""
+    gap = _gap(once, trial.first)
+    if trial.fresh is not None:
+        with torch.no_grad():
+            attacked, clean = trial.fresh(trial.worst[:BATCH]), trial.fresh(x)
+        gap = max(gap, _gap(clean, trial.first), _gap(attacked, trial.subject.logits(trial.worst[:BATCH])))
+    return limit("history", gap, ROUNDING, f"what the model was asked before changes the logits by {gap:.2g}")
+
+
+def _gap(found: Tensor, expected: Tensor) -> float:
+    """Largest difference, relative to the largest logit; where both are the same non-number there is none."""
+    difference = torch.where(found == expected, torch.zeros_like(expected), (found - expected).abs())
+    both = torch.isnan(found) & torch.isnan(expected)
+    size = expected[torch.isfinite(expected)].abs()
+    largest = float(size.max()) if len(size) else 1.0
+    return float(torch.where(both, torch.zeros_like(expected), difference).max()) / max(largest, 1e-12)

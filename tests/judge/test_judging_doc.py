@@ -1,0 +1,32 @@
+"""docs/judging.md names every check that a judgement makes, and none that it does not."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import robustdistill.judge.health as health
+
+DOC = Path(__file__).parents[2] / "docs" / "judging.md"
+MAKERS = {"limit", "Check", "_bounded"}
+
+
+def made() -> set[str]:
+    """The names that the sources of health give to checks."""
+    found = set()
+    for path in Path(health.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if (
+                isinstance(node, ast.Call)
+                and ast.unparse(node.func) in MAKERS
+                and isinstance(node.args[0], ast.Constant)
+            ):
+                found.add(str(node.args[0].value))
+    return found
+
+
+def test_the_page_lists_the_checks() -> None:
+    rows = [line.split("|")[1] for line in DOC.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    assert len(made()) > 10
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == made()
