@@ -75,6 +75,10 @@ def hashed(model: Odd, x: Tensor, z: Tensor) -> Tensor:
     return model.net(torch.round(x.detach() * 64) / 64)
 
 
+def seeded_by_the_input(model: Odd, x: Tensor, z: Tensor) -> Tensor:
+    return z + torch.sin(1e7 * x.flatten(1).double().sum(1, keepdim=True)).float() * z.roll(1, 1)
+
+
 @pytest.mark.parametrize(
     ("how", "check"),
     [
@@ -84,6 +88,7 @@ def hashed(model: Odd, x: Tensor, z: Tensor) -> Tensor:
         (history, "history"),
         (repeated, "deterministic"),
         (hashed, "zero_gradients"),
+        (seeded_by_the_input, "smooth"),
     ],
 )
 def test_each_is_found_by_its_check(make: Make, how: Callable[..., Tensor], check: str) -> None:

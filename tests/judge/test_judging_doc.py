@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
+import json
 import re
 from pathlib import Path
 
@@ -30,3 +32,13 @@ def test_the_page_lists_the_checks() -> None:
     rows = [line.split("|")[1] for line in DOC.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
     assert len(made()) > 10
     assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == made()
+
+
+def test_the_zoo_table_is_what_the_stored_results_render_to() -> None:
+    spec = importlib.util.spec_from_file_location("zoo_table", DOC.parents[1] / "benchmarks" / "zoo_table.py")
+    assert spec is not None and spec.loader is not None
+    table = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(table)
+    page = DOC.read_text(encoding="utf-8")
+    rendered = table.render(json.loads(table.RESULTS.read_text(encoding="utf-8")))
+    assert table.placed(page, rendered) == page

@@ -15,6 +15,8 @@ from robustdistill.judge.trial import Trial
 
 PARITY = 1e-3  # difference of logits between PyTorch and the exported file, relative to the largest logit if above 1
 ROUNDING = 1e-4  # of logits, relative to the largest: sums in another order differ by about 1e-6
+NUDGE = 1e-5  # of the box: below what a picture of 16 bits can tell
+JUMP = 0.01  # of logits, relative to the largest: a net of slope 100 moves by 0.001
 SINGLE = 32  # examples that are also asked one at a time
 
 
@@ -31,6 +33,7 @@ def forward(trial: Trial) -> Iterator[Check]:
     if subject.access < Access.GRADIENT:
         return  # there is one form of it only
     yield _mode(trial, x, once)
+    yield _smooth(trial, x, once)
     if subject.file is None:
         return
     served = subject.served(x)
@@ -55,6 +58,15 @@ def _mode(trial: Trial, x: Tensor, once: Tensor) -> Check:
         found: Tensor = trial.subject.model(x.detach().clone().requires_grad_(True)).detach()
     gap = _gap(found, once)
     return limit("gradient_mode", gap, ROUNDING, f"asking for gradients changes the logits by {gap:.2g}")
+
+
+def _smooth(trial: Trial, x: Tensor, once: Tensor) -> Check:
+    """Noise seeded by the input is the same when asked twice, and another one next to it. Median over the examples."""
+    size = NUDGE * (trial.threat.high - trial.threat.low)
+    nudged = torch.where(x + size > trial.threat.high, x - size, x + size)
+    change = (trial.subject.logits(nudged) - once).abs().amax(1) / once.abs().amax().clamp_min(1e-12)
+    value = float(change.median())
+    return limit("smooth", value, JUMP, f"a change of {NUDGE:.0e} of the box moves the logits by {value:.2g} (median)")
 
 
 def _history(trial: Trial, x: Tensor, once: Tensor) -> Check:
