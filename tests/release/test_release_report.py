@@ -122,6 +122,15 @@ def test_a_refusal_says_what_stays_in_use(whole: Path) -> None:
         assert headline in page.words and "digits version 1, alias champion, stays in use" in page.words
 
 
+def test_a_refusal_that_names_the_failing_rule_says_it_once(whole: Path) -> None:
+    rule = {"rule": "robust", "status": "fail", "sentence": "robust accuracy is below the floor", "by": None}
+    record = {**decide(whole), "verdict": "fail", "rules": [rule]}
+    settled = Settled("refused", "not worth it: robust accuracy is below the floor; toy stays in use")
+    words = Page(render(whole, title="digits", verdict=record, facts=FACTS, settled=settled)).words
+    start = words[: words.index("The models compared")]
+    assert start.count("robust accuracy is below the floor") == 1 and "rules hold" not in start
+
+
 def test_the_gain_is_answered_among_the_rules(page: Page) -> None:
     told = page.words[page.words.index("gain does not decide") :][:200]
     assert told.startswith("gain does not decide undecided: with its teacher the student is")

@@ -140,9 +140,10 @@ def _hero(verdict: Mapping[str, Any] | None, settled: Settled | None) -> dict[st
     role = (verdict.get("candidate") or {}).get("role", "student")
     decision, rules = str(verdict["verdict"]), verdict["rules"]
     headline = [*moved, HEADLINES.get((role, decision), decision)][0]
-    lines = [rule["sentence"] for rule in rules if rule["status"] == "fail"]
+    failed = [rule["sentence"] for rule in rules if rule["status"] == "fail"]
+    lines = [sentence for sentence in failed if not any(sentence in told for told in said)]
     counts = {status: sum(rule["status"] == status for rule in rules) for status in STATUS}
-    if not lines:
+    if not failed:
         waived = f", {counts['waived']} waived" if counts["waived"] else ""
         lines = [f"{counts['pass']} rules hold{waived}"]
     tone = TONES.get(decision, "warn")

@@ -122,7 +122,6 @@ class Store:
     def _describe(self, made: str, text: str) -> None:
         """What MLflow's pages say of a new experiment; in a store of ours, also of the empty one that is in each."""
         self.client.set_experiment_tag(made, NOTE, text)
-        self.client.set_experiment_tag(made, "mlflow.experimentKind", "custom_model_development")  # not generative AI
         if self.files is not None:
             self.client.set_experiment_tag("0", NOTE, "MLflow's own, empty: runs are in the experiments beside it.")
 
