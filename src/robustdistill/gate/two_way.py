@@ -52,11 +52,16 @@ def compare(ours: Flags, theirs: Flags, *, margin: float = 0.01, confidence: flo
     error, freedom = crossed(d)
     mean, t = float(d.mean()), student_t(freedom)
     half = float(t.ppf(0.5 + confidence / 2)) * error
+    seeds, n = d.shape
     return TwoWay(
-        *d.shape, mean, bootstrap(d, confidence), Interval(mean - half, mean + half),
+        seeds,
+        n,
+        mean,
+        bootstrap(d, confidence),
+        Interval(mean - half, mean + half),
         p=min(1.0, 2 * float(t.sf(_ratio(abs(mean), error)))),
         inferior=float(t.sf(_ratio(mean + margin, error))),
-    )  # fmt: skip
+    )
 
 
 def crossed(d: NDArray[Any]) -> tuple[float, float]:
@@ -147,4 +152,4 @@ def _ratio(value: float, error: float) -> float:
 def _differences(ours: Flags, theirs: Flags) -> NDArray[np.float64]:
     if ours.shape != theirs.shape or ours.ndim != 2:
         raise ValueError(f"verdicts of shapes {ours.shape} and {theirs.shape} are not of the same seeds and images")
-    return ours.astype(float) - theirs.astype(float)
+    return np.subtract(ours, theirs, dtype=np.float64)
