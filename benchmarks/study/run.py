@@ -17,7 +17,7 @@ import torch
 from benchmarks.study import judging
 from benchmarks.study.budget import Clock, JobOf, Watch, examples_for, measured, sections
 from benchmarks.study.objectives import build
-from benchmarks.study.plan import FEW_CONTROL, METHODS, NATURAL, NATURAL_RUN, SIZES, TEACHERS, Method, Run
+from benchmarks.study.plan import CONTROL, FEW_CONTROL, METHODS, NATURAL, NATURAL_RUN, SIZES, TEACHERS, Method, Run
 from benchmarks.study.world import World, fingerprint
 
 from robustdistill import models
@@ -33,12 +33,13 @@ from robustdistill.training import Job, Result, fit, forget, held_back
 
 SCHEMA = 1
 NATURAL_METHOD = Method("ce", {"name": "ce"}, "control", 0, "undefended")
+REPEATS = 3  # of the first pilot, the fastest counts
 VALIDATIONS = 10  # in one training, at most
 
 
 def execute(run: Run, world: World, *, wait: bool = False) -> bool:
     """Does the run unless its record is there; False if another process is at it. wait: until that one is done."""
-    with _locked(world, run, wait=wait) as mine:
+    with _locked(world, run.key, wait=wait) as mine:
         if not mine:
             return False
         if world.read(run) is None:
@@ -52,8 +53,8 @@ def execute(run: Run, world: World, *, wait: bool = False) -> bool:
 
 
 @contextmanager
-def _locked(world: World, run: Run, *, wait: bool) -> Iterator[bool]:
-    file = world.out / "scratch" / f"{run.key}.lock"
+def _locked(world: World, name: str, *, wait: bool) -> Iterator[bool]:
+    file = world.out / "scratch" / f"{name}.lock"
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w") as stream:
         try:
@@ -177,8 +178,7 @@ def _plan(run: Run, world: World, method: Method, train: Split, job_of: JobOf) -
     if file.is_file():
         return _read(file)
     seconds = _seconds(run, world, method)
-    batch = world.params.student.training.batch
-    rate, answer = measured(job_of, train, world.prepared.split("val"), batch, world.compute)
+    rate, answer = _rate(run, world, train, job_of)
     found = {"equal": world.settings.equal, "seconds": seconds, "rate": round(rate, 1), "answer": answer}
     found["examples"] = examples_for(seconds, rate, answer, len(train))
     if world.settings.equal == "epochs" and run.role == "student" and run.method != method.control:
@@ -188,6 +188,34 @@ def _plan(run: Run, world: World, method: Method, train: Split, job_of: JobOf) -
     world.scratch(run).mkdir(parents=True, exist_ok=True)
     write_json(file, found)
     return found
+
+
+def _rate(run: Run, world: World, train: Split, job_of: JobOf) -> tuple[float, float]:
+    """As `measured`, in seconds of the moment in which the study first measured its control at this size.
+
+    A shared machine is faster at one time and slower at another: a student's pilot is put between two of the control,
+    and their rate, against that first one, says how long a second is now. So no method gains by when it ran.
+    """
+    val, batch = world.prepared.split("val"), world.params.student.training.batch
+
+    def pilot(of: JobOf, data: Split) -> tuple[float, float]:
+        return measured(of, data, val, batch, world.compute)
+
+    if run.role != "student":
+        return pilot(job_of, train)
+    yardstick = Run(run.role, run.size, CONTROL, run.seed, run.stage)
+    whole, control = _material(yardstick, world, METHODS[CONTROL])
+    with _locked(world, f"rate-{run.size}", wait=True):
+        file = world.out / "rates" / f"{run.size}.json"
+        if not file.is_file():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(file, max(pilot(control, whole)[0] for _ in range(REPEATS)))
+        reference = float(json.loads(file.read_text(encoding="utf-8")))
+    if run.method == CONTROL:
+        return reference, 0.0
+    before, (rate, answer), after = pilot(control, whole)[0], pilot(job_of, train), pilot(control, whole)[0]
+    slow = (before + after) / 2 / reference
+    return rate / slow, answer * slow
 
 
 def _seconds(run: Run, world: World, method: Method) -> float:
