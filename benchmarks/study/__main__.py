@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.study import plan, table
+from benchmarks.study.material import needed
 from benchmarks.study.plan import METHODS, SIZES, TEACHERS, Run
-from benchmarks.study.run import execute, needed
+from benchmarks.study.run import execute
 from benchmarks.study.select import selected
 from benchmarks.study.world import Settings, World
 

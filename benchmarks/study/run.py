@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -15,30 +12,28 @@ from typing import Any
 import numpy as np
 import torch
 from benchmarks.study import judging
-from benchmarks.study.budget import Clock, JobOf, Watch, examples_for, measured, sections
-from benchmarks.study.objectives import build
-from benchmarks.study.plan import FEW_CONTROL, METHODS, NATURAL, NATURAL_RUN, SIZES, TEACHERS, Method, Run
+from benchmarks.study.budget import Clock, Watch, sections
+from benchmarks.study.material import material, method_of, needed, plan
+from benchmarks.study.plan import Run
 from benchmarks.study.world import World, fingerprint
 
 from robustdistill import models
 from robustdistill.config import dump
 from robustdistill.data.files import write_json
-from robustdistill.data.prepared import Split
 from robustdistill.errors import BadInput
 from robustdistill.models import weights
-from robustdistill.objectives.types import Teacher
 from robustdistill.rng import derive
 from robustdistill.stages.tools import Tools
-from robustdistill.training import Job, Result, fit, forget, held_back
+from robustdistill.training import Job, Result, fit, forget
 
 SCHEMA = 1
-NATURAL_METHOD = Method("ce", {"name": "ce"}, "control", 0, "undefended")
-VALIDATIONS = 10  # in one training, at most
 
 
 def execute(run: Run, world: World, *, wait: bool = False) -> bool:
     """Does the run unless its record is there; False if another process is at it. wait: until that one is done."""
-    with _locked(world, run, wait=wait) as mine:
+    for other in needed(run, world) if world.read(run) is None else []:
+        execute(other, world, wait=True)
+    with world.locked(run.key, wait=wait) as mine:
         if not mine:
             return False
         if world.read(run) is None:
@@ -49,19 +44,6 @@ def execute(run: Run, world: World, *, wait: bool = False) -> bool:
             world.record(run).parent.mkdir(parents=True, exist_ok=True)
             write_json(world.record(run), {**_head(run, world), **record})
     return True
-
-
-@contextmanager
-def _locked(world: World, run: Run, *, wait: bool) -> Iterator[bool]:
-    file = world.out / "scratch" / f"{run.key}.lock"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
 
 
 def _record(run: Run, world: World) -> dict[str, Any]:
@@ -86,9 +68,9 @@ def _trained(run: Run, world: World) -> dict[str, Any]:
     if file.is_file():
         return _read(file)
     method = method_of(run)
-    train, job_of = _material(run, world, method)
-    plan = _plan(run, world, method, train, job_of)
-    part, epochs = sections(train, plan["examples"], derive(run.seed, run.size))
+    train, job_of = material(run, world, method)
+    budget = plan(run, world, method, train, job_of)
+    part, epochs = sections(train, budget["examples"], derive(run.seed, run.size))
     scratch = world.scratch(run)
     scratch.mkdir(parents=True, exist_ok=True)
     clock = Clock.at(scratch / "clock.json")
@@ -99,7 +81,7 @@ def _trained(run: Run, world: World) -> dict[str, Any]:
     seconds = clock.seconds
     world.home(run).mkdir(parents=True, exist_ok=True)
     weights.save(result.best, world.home(run))
-    told = {"plan": plan, "objective": _options(job), "training": dump(job.training), **_told(result)}
+    told = {"plan": budget, "objective": _options(job), "training": dump(job.training), **_told(result)}
     examples = len(part) * epochs
     told["spent"] = {
         "seconds": round(seconds, 3), "examples": examples, "passes": round(examples / len(train), 4),
@@ -117,84 +99,6 @@ def _told(result: Result) -> dict[str, Any]:
     ]  # fmt: skip
     alarms = [alarm["message"] for alarm in result.alarms]
     return {"curve": curve, "epochs": len(result.history), "selected_epoch": result.best_epoch, "alarms": alarms}
-
-
-def method_of(run: Run) -> Method:
-    return NATURAL_METHOD if run.role == "natural" else METHODS[run.method]
-
-
-def needed(run: Run, world: World) -> list[Run]:
-    """Runs of which this one uses the result, but for those that it does itself."""
-    if run.role in ("member", "natural"):
-        return []
-    if run.role == "teacher":
-        return world.members()
-    method = method_of(run)
-    objective = build(method.objective)
-    taught = objective.needs_teacher or method.labels == "teacher" or method.teacher_time
-    natural = [NATURAL_RUN] if objective.needs_clean_teacher else []
-    return [*(world.members() if taught else []), *natural]
-
-
-def _material(run: Run, world: World, method: Method) -> tuple[Split, JobOf]:
-    """The training examples with the labels that may be known, and the job as a function of them."""
-    seed = derive(run.seed, "study", run.role)
-    spec = world.model_spec(world.architecture(run))
-    training = world.params.student.training.model_copy(update={"held_back": 0.0})
-    probe = build(method.objective)
-    teacher = Teacher(world.teacher()) if probe.needs_teacher else None
-    clean = Teacher(world.natural()) if probe.needs_clean_teacher else None
-    val = world.prepared.split("val")
-
-    def job_of(part: Split, epochs: int) -> Job:
-        every = -(-epochs // VALIDATIONS)
-        settings = training.model_copy(update={"epochs": epochs, "select_every": every})
-        model = models.build(spec, seed, run.size)
-        return Job(model, build(method.objective), part, val, world.threat, settings, seed, teacher, None, clean)
-
-    return _labelled(run, world, method), job_of
-
-
-def _labelled(run: Run, world: World, method: Method) -> Split:
-    train, share = world.prepared.split("train"), method.training.get("held_back", 0.0)
-    if not share:
-        return train
-    hidden = held_back.chosen(train, share, world.params.seed)
-    if method.labels == "data":
-        return held_back.left_out(train, hidden)
-    if method.labels == "self":
-        own = Run(run.role, run.size, FEW_CONTROL, run.seed, run.stage)
-        execute(own, world, wait=True)
-        source = Teacher(weights.load(world.home(own)))
-    else:
-        source = Teacher(world.teacher())
-    return held_back.labelled(train, hidden, source, source.model.spec, world.compute)  # type: ignore[arg-type]
-
-
-def _plan(run: Run, world: World, method: Method, train: Split, job_of: JobOf) -> dict[str, Any]:
-    """The budget, kept: a run that goes on must not measure again."""
-    file = world.scratch(run) / "plan.json"
-    if file.is_file():
-        return _read(file)
-    seconds = _seconds(run, world, method)
-    batch = world.params.student.training.batch
-    rate, answer = measured(job_of, train, world.prepared.split("val"), batch, world.compute)
-    found = {"equal": world.settings.equal, "seconds": seconds, "rate": round(rate, 1), "answer": answer}
-    found["examples"] = examples_for(seconds, rate, answer, len(train))
-    if world.settings.equal == "epochs" and run.role == "student" and run.method != method.control:
-        control = Run(run.role, run.size, method.control, run.seed, run.stage)
-        execute(control, world, wait=True)
-        found["examples"] = _read(world.record(control))["spent"]["examples"]
-    world.scratch(run).mkdir(parents=True, exist_ok=True)
-    write_json(file, found)
-    return found
-
-
-def _seconds(run: Run, world: World, method: Method) -> float:
-    if run.role == "student":
-        extra = world.teacher_seconds() if method.teacher_time else 0.0
-        return SIZES[run.size] * world.settings.budget + extra
-    return (NATURAL if run.role == "natural" else TEACHERS[run.size][1]) * world.settings.budget
 
 
 def _options(job: Job) -> dict[str, Any]:

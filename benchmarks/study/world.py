@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -119,6 +121,19 @@ class World:
         if run.role == "member":
             return TEACHERS[run.size][0][run.seed]
         return {"name": "small_cnn", "size": run.size}
+
+    @contextmanager
+    def locked(self, name: str, *, wait: bool) -> Iterator[bool]:
+        """Nobody else holds this name meanwhile; False if somebody does. wait: until they let go."""
+        file = self.out / "scratch" / f"{name}.lock"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("w") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+                return
+            yield True
 
 
 def fingerprint(runs: Sequence[Path]) -> str:

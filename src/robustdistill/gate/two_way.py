@@ -52,11 +52,16 @@ def compare(ours: Flags, theirs: Flags, *, margin: float = 0.01, confidence: flo
     error, freedom = crossed(d)
     mean, t = float(d.mean()), student_t(freedom)
     half = float(t.ppf(0.5 + confidence / 2)) * error
+    seeds, n = d.shape
     return TwoWay(
-        d.shape[0], d.shape[1], mean, bootstrap(d, confidence), Interval(mean - half, mean + half),
+        seeds,
+        n,
+        mean,
+        bootstrap(d, confidence),
+        Interval(mean - half, mean + half),
         p=min(1.0, 2 * float(t.sf(_ratio(abs(mean), error)))),
         inferior=float(t.sf(_ratio(mean + margin, error))),
-    )  # fmt: skip
+    )
 
 
 def crossed(d: NDArray[Any]) -> tuple[float, float]:
@@ -147,5 +152,4 @@ def _ratio(value: float, error: float) -> float:
 def _differences(ours: Flags, theirs: Flags) -> NDArray[np.float64]:
     if ours.shape != theirs.shape or ours.ndim != 2:
         raise ValueError(f"verdicts of shapes {ours.shape} and {theirs.shape} are not of the same seeds and images")
-    difference: NDArray[np.float64] = ours.astype(np.float64) - theirs.astype(np.float64)
-    return difference
+    return np.subtract(ours, theirs, dtype=np.float64)
