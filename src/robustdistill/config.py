@@ -175,8 +175,8 @@ class Costs(Strict):
 
 class Waiver(Strict):
     rule: str = Field(description="the rule that need not hold, as the verdict names it")
-    by: str = Field(min_length=1, description="who answers for it")
-    why: str = Field(min_length=1, description="the reason")
+    by: str = Field(min_length=1, pattern=r"\S", description="who answers for it")
+    why: str = Field(min_length=1, pattern=r"\S", description="the reason")
 
 
 class Policy(Strict):

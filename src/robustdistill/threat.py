@@ -23,7 +23,8 @@ def parse_eps(value: str | float, *, where: str = "threat.eps") -> float:
             raise ValueError(value)  # before Fraction computes 10 ** 99999999
         eps = float(Fraction(value.replace(" ", ""))) if isinstance(value, str) else float(value)
     except (ValueError, ZeroDivisionError, OverflowError) as error:
-        raise BadInput(f"eps {value!r} is not a number", where=where, fix=fix) from error
+        why = "divides by 0" if isinstance(error, ZeroDivisionError) else "is not a number"
+        raise BadInput(f"eps {value!r} {why}", where=where, fix=fix) from error
     if not math.isfinite(eps) or eps <= 0:
         raise BadInput(f"eps {value!r} is not positive and finite", where=where, fix=fix)
     return eps

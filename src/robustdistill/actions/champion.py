@@ -91,24 +91,23 @@ def withdrawn(store: Store, name: str, sha256: str) -> int | None:
     return next((version.number for version in same if version.tags.get(STATE) == "withdrawn"), None)
 
 
-def rivals(store: Store, name: str) -> list[int]:
+def rivals(store: Store, name: str, threat: str | None = None) -> list[int]:
     """The versions of NAME that may be the best ever: the highest recorded robust accuracy first, each content once,
-    the newest of equals first.
+    the newest of equals first. threat: today's, as `register.threat_tag` writes it; default, the champion's.
 
     Recorded figures are of different days' test sets, so the best of these is known only when all are judged today.
-    Figures under different threat models do not compare at all: only versions under the champion's count (the
-    newest's, if there is no champion).
+    Figures under different threat models do not compare at all: versions under this one come first, the others after
+    them, so that nobody escapes the comparison by a change of the threat model and back.
     """
     scored = [version for version in confirmed(store, name) if ROBUST in version.tags]
-    if not scored:
-        return []
-    holder = store.registry.aliases(name).get(CHAMPION)
-    threat = next(
-        (version.tags.get(THREAT) for version in scored if version.number == holder), scored[0].tags.get(THREAT)
-    )
-    same = [version for version in scored if version.tags.get(THREAT) == threat]
-    ranked = sorted(same, key=lambda version: (float(version.tags[ROBUST]), version.number), reverse=True)
+    if threat is None:
+        holder = store.registry.aliases(name).get(CHAMPION)
+        threat = next((version.tags.get(THREAT) for version in scored if version.number == holder), None)
+
+    def rank(version: Version) -> tuple[bool, float, int]:
+        return version.tags.get(THREAT) == threat, float(version.tags[ROBUST]), version.number
+
     distinct: dict[str, int] = {}
-    for version in ranked:
+    for version in sorted(scored, key=rank, reverse=True):
         distinct.setdefault(version.tags[SHA], version.number)
     return [*distinct.values()]

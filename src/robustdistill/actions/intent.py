@@ -98,12 +98,26 @@ def forget(work: Path) -> None:
 
 
 def pending(store: Store, name: str, work: Path) -> Intent | None:
-    """The intent for `name` that nobody has cleared yet."""
-    texts = [store.registry.tags(name).get(TAG, "")]
-    if path(work).exists():
-        texts.append(path(work).read_text(encoding="utf-8"))
-    found = (Intent.loads(text) for text in texts if text)
-    return next((intent for intent in found if intent is not None and intent.name == name), None)
+    """The intent for `name` that nobody has cleared yet.
+
+    The file alone, without the tag: not declared yet, or settled from another machine; then nothing is pending.
+    """
+    told = Intent.loads(store.registry.tags(name).get(TAG, ""))
+    if told is not None and told.name == name:
+        return told
+    kept = Intent.loads(path(work).read_text(encoding="utf-8")) if path(work).exists() else None
+    return kept if kept is not None and kept.name == name and not _settled(store, kept) else None
+
+
+def _settled(store: Store, intent: Intent) -> bool:
+    """Whether the registry shows the end of it: `confirm` is the last step, and what comes later needs it."""
+    number = target(store, intent)
+    if number is None:
+        return False
+    tags = store.registry.version(intent.name, number).tags
+    if intent.kind == "rollback":
+        return any(item.get("token") == intent.token for item in json.loads(tags.get(ROLLBACKS, "[]")))
+    return tags.get(STATE) != "promoting"
 
 
 def smoke_test(store: Store, name: str, number: int) -> None:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from robustdistill.actions import intent, owner
 from robustdistill.errors import BadInput, ServiceFailed
 from robustdistill.services.mlflow_store import Store
 
+LONGEST = timedelta(hours=1)  # a promotion takes seconds; what is older was left by a machine that is gone
+
 
 def _under_way(found: intent.Intent, work: Path) -> bool:
     """Whether its process may still run. One declared in this workspace does not: we hold the workspace's lock, and a
     container that starts again has another host name."""
-    return not intent.path(work).exists() and found.owner != owner.here() and owner.alive(found.owner)
+    if intent.path(work).exists() or found.owner == owner.here():
+        return False
+    return owner.alive(found.owner) and _age(found) < LONGEST
+
+
+def _age(found: intent.Intent) -> timedelta:
+    try:
+        return datetime.now(UTC) - datetime.fromisoformat(found.at)
+    except (ValueError, TypeError):
+        return LONGEST
 
 
 def require_settled(store: Store, name: str, work: Path) -> None:
@@ -20,7 +32,9 @@ def require_settled(store: Store, name: str, work: Path) -> None:
     done = reconcile(store, name, work)
     found = intent.pending(store, name, work)
     if found is not None and _under_way(found, work):
-        raise ServiceFailed(done[0], where=name, fix="wait until it has ended, then try again")
+        raise ServiceFailed(
+            done[0], where=name, fix="wait until it has ended, then try again; after an hour it counts as given up"
+        )
 
 
 def reconcile(store: Store, name: str, work: Path) -> list[str]:

@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from robustdistill.actions import champion, package
+from robustdistill.actions.register import THREAT, threat_tag
 from robustdistill.actions.rescored import rescored
 from robustdistill.actions.session import Session
 from robustdistill.errors import RobustDistillError, ServiceFailed
 from robustdistill.gate.scorecard import Evidence
 from robustdistill.gate.verdict import Rule, Verdict
+from robustdistill.services.mlflow_store import Store
+from robustdistill.threat import ThreatModel
 from robustdistill.workspace import Workspace
 
 RIVALS = 3  # promoted versions that are judged again to find the best ever; each costs one evaluation
@@ -41,7 +44,8 @@ def gather(current: Session) -> References:
     """Today's champion and the best version so far, judged today; none before the first promotion.
 
     A champion that cannot take today's data is noted in the session: then a person has to decide. Another version that
-    cannot is left out, and takes none of the RIVALS places.
+    cannot is left out, and takes none of the RIVALS places. A champion that was promoted under another threat model is
+    judged under today's, and a person has to decide, too.
     Raises ServiceFailed if a version's description is not that of its model.
     """
     workspace, store, models = current.workspace, current.store, current.workspace.work / "models"
@@ -52,10 +56,12 @@ def gather(current: Session) -> References:
 
     held = champion.fetch(store, workspace.name, "champion", models)
     why = misfit(workspace, held) if held else ""
-    current.incomparable = f"the champion cannot be judged on today's data: it {why}" if why else ""
+    threat = _threat(workspace)
+    other = _other_threat(store, workspace.name, threat) if held else ""
+    current.incomparable = f"the champion cannot be judged on today's data: it {why}" if why else other
     if held and not why:
         judged["champion"] = evidence(held)
-    for number in champion.rivals(store, workspace.name):
+    for number in champion.rivals(store, workspace.name, threat):
         export = champion.require(store, workspace.name, number, models)
         if why := misfit(workspace, export):
             if export != held:
@@ -67,6 +73,28 @@ def gather(current: Session) -> References:
     if best:
         judged["best"] = max(best, key=lambda one: one.robust.mean())
     return References(judged, [_left_out(numbers, why) for why, numbers in left_out.items()])
+
+
+def _threat(workspace: Workspace) -> str | None:
+    """Today's threat model, as the student was judged under it."""
+    card = workspace.artifacts / "score" / "student" / "scorecard.json"
+    return threat_tag(json.loads(card.read_text(encoding="utf-8"))) if card.exists() else None
+
+
+def _other_threat(store: Store, name: str, today: str | None) -> str:
+    """In words, if the champion was promoted under another threat model: what is demanded is a person's to change."""
+    number, _ = champion.current(store, name)
+    before = store.registry.version(name, number).tags.get(THREAT) if number is not None else None
+    if before == today or not before or not today:
+        return ""
+    return f"the champion was promoted under {_words(before)}, today's threat model is {_words(today)}"
+
+
+def _words(tag: str) -> str:
+    try:
+        return ThreatModel.from_json(json.loads(tag)).label()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return tag
 
 
 def _left_out(numbers: list[int], why: str) -> str:

@@ -83,14 +83,16 @@ def _figures(record: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, st
         "robustdistill.parameters": str(record["parameters"]),
         CLEAN: f"{card['clean']['accuracy']:.4f}",
         ROBUST: f"{card['robust']['accuracy']:.4f}",
-        THREAT: json.dumps(_threat(card), sort_keys=True),
+        THREAT: threat_tag(card),
     }
 
 
-def _threat(card: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Without the spelling: these tags are compared."""
+def threat_tag(card: Mapping[str, Any]) -> str:
+    """The threat model of a scorecard as a tag. Without the spelling: these tags are compared."""
     threat = card.get("threat")
-    return {key: value for key, value in threat.items() if key != "written"} if threat else None
+    return json.dumps(
+        {key: value for key, value in threat.items() if key != "written"} if threat else None, sort_keys=True
+    )
 
 
 def _upload(

@@ -48,7 +48,7 @@ def rescored(workspace: Workspace, export: Path, run: str, *, up_to_date: bool) 
         ):
             return Evidence.load(card)
     folder = workspace.work / "rescored" / _key(workspace, export)
-    if not (folder / "scorecard.json").exists():
+    if not _of(folder, export):
         shutil.rmtree(folder, ignore_errors=True)
         command = [sys.executable, "-m", "robustdistill.cli", "--workspace", str(workspace.root), "judge", str(export)]
         done = subprocess.run(
@@ -63,4 +63,15 @@ def rescored(workspace: Workspace, export: Path, run: str, *, up_to_date: bool) 
             raise ServiceFailed(
                 f"the judge ended with code {done.returncode}: {done.stderr.strip()[-500:]}", where=str(export)
             )
+    if not _of(folder, export):
+        raise ServiceFailed("the judge's scorecard is of another model", where=str(folder), fix="remove the folder")
     return Evidence.load(folder)
+
+
+def _of(score: Path, export: Path) -> bool:
+    """Whether there is a scorecard, and one of this very model."""
+    try:
+        card = json.loads((score / "scorecard.json").read_text(encoding="utf-8"))
+        return bool(card["subject"]["onnx_sha256"] == sha256(export))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

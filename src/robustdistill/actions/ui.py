@@ -24,11 +24,15 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, a kill, a c
 
 
 def free_port(first: int) -> int:
-    """The first port from `first` on that nobody listens on. Raises ServiceFailed if 50 in a row are taken."""
+    """The first port from `first` on that nobody holds. Raises ServiceFailed if 50 in a row are taken."""
     for port in range(first, first + 50):
         with socket.socket() as probe:
-            if probe.connect_ex((HOST, port)) != 0:
-                return port
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else a port just left counts as taken
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port
     raise ServiceFailed(f"ports {first} to {first + 49} are all taken", fix="stop what listens there")
 
 

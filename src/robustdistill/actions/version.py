@@ -96,7 +96,14 @@ def _holds(copy: Path) -> bool:
 
 
 def commit(workspace: Workspace, run: str) -> None:
-    """Commits what names data, params and results in the workspace's own repository, and pushes to its DVC remote."""
+    """Commits what names data, params and results in the workspace's own repository, and pushes to its DVC remote.
+
+    A push that failed, or that a crash cut off, is made up for by the next run.
+    """
     paths = [name for name in TRACKED if (workspace.root / name).exists()]
-    if git_cli.commit(workspace.root, paths, f"Retrain: {run}"):
+    owed = workspace.work / "not-pushed"
+    before = owed.exists()
+    owed.touch()
+    if git_cli.commit(workspace.root, paths, f"Retrain: {run}") or before:
         dvc_cli.push(workspace.root)
+    owed.unlink(missing_ok=True)

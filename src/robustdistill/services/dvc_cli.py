@@ -66,9 +66,15 @@ def _dvc(root: Path, *arguments: str) -> str:
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
     done = subprocess.run(command, cwd=root, env=environment(), capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-TAIL_LINES:])
-        raise errors.ServiceFailed(f"dvc {' '.join(arguments[:2])} failed: {said}", where=str(root))
+        raise errors.ServiceFailed(f"dvc {arguments[0]} failed: {_cause(done.stderr or done.stdout)}", where=str(root))
     return done.stdout
+
+
+def _cause(text: str) -> str:
+    """DVC's own sentences where it has any, else its last words: around them stand hints and warnings of others."""
+    lines = [line.strip() for line in text.strip().splitlines()]
+    said = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    return "\n".join((said or lines)[-TAIL_LINES:])
 
 
 def init(root: Path, remote: str | None = None) -> None:
@@ -141,8 +147,12 @@ def _missing_remote(root: Path) -> str | None:
 
 
 def push(root: Path) -> None:
-    """Copies data and results that the remote does not have yet to it."""
-    dvc(root, "push", "--quiet")
+    """Copies data and results that the remote does not have yet to it. Raises ServiceFailed."""
+    try:
+        dvc(root, "push", "--quiet")
+    except errors.ServiceFailed as error:
+        fix = "see `dvc remote list`; all is kept here, and the next run pushes what is missing"
+        raise errors.ServiceFailed(error.cause, where=error.where, fix=fix) from error
 
 
 def digest(root: Path) -> str | None:
