@@ -91,18 +91,17 @@ def _one(run: Run, world: World) -> None:
 
 def _side_by_side(left: list[Run], given: list[str], world: World, workers: int) -> None:
     """Each run in a process of its own; one that dies does not stop the others."""
-    waiting, busy = list(left), list[subprocess.Popen[bytes]]()
+    waiting, busy = list(left), dict[Run, subprocess.Popen[bytes]]()
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     while waiting or busy:
-        busy = [process for process in busy if process.poll() is None]
-        ready = [run for run in waiting if all(world.record(other).is_file() for other in needed(run, world))]
-        if waiting and not ready and not busy:
-            break  # what they wait for has died
+        busy = {run: process for run, process in busy.items() if process.poll() is None}
+        # What is neither done nor under way nor to come (it died, or was not asked for) the run will do itself.
+        ready = [run for run in waiting if not {*waiting, *busy}.intersection(needed(run, world))]
         for run in ready[: workers - len(busy)]:
             waiting.remove(run)
             words = ["/".join(map(str, astuple(run))), "--out", str(world.out), "--workers", "1"]
             command = [sys.executable, "-m", "benchmarks.study", "one", *given, "--run", *words]
-            busy.append(subprocess.Popen(command, cwd=CHECKOUT, env=environment))
+            busy[run] = subprocess.Popen(command, cwd=CHECKOUT, env=environment)
         time.sleep(POLL_SECONDS)
     missing = [run.key for run in left if world.read(run) is None]
     if missing:

@@ -12,7 +12,7 @@ from robustdistill.actions import champion, decide, intent, reconcile
 from robustdistill.actions.promote import promote, rollback
 from robustdistill.actions.register import Registered
 from robustdistill.actions.report import verdict_markdown
-from robustdistill.errors import ServiceFailed
+from robustdistill.errors import BadInput, ServiceFailed
 from robustdistill.gate.verdict import Verdict
 
 PASS = Verdict("pass", "0" * 64, [], None, {})
@@ -105,6 +105,15 @@ def test_a_refused_teacher_says_what_stays(current, monkeypatch, away):
     done = decide.refused_teacher(current, "not worth it")
     told = "nothing was moved" if away else "toy version 2, alias champion, stays in use"
     assert (done.outcome, done.sentence) == ("refused", f"not worth it; {told}")
+
+
+def test_a_teacher_is_refused_even_if_its_scorecard_is_gone(current, monkeypatch):
+    def gone(_):
+        raise BadInput("there is no scorecard")
+
+    monkeypatch.setattr(decide, "judge_teacher", gone)
+    done = decide.refused_teacher(current, "not worth it")
+    assert (done.outcome, done.verdict) == ("refused", None) and done.sentence.endswith("stays in use")
 
 
 def unreachable(*_):

@@ -47,7 +47,7 @@ def stages(monkeypatch: pytest.MonkeyPatch, prefect_server: None) -> Stages:
     monkeypatch.setattr(chain, "run_stage", fake)
     monkeypatch.setattr(dvc_cli, "changed", lambda root: list(STAGES))
     monkeypatch.setattr(retrain.version, "commit", lambda workspace, run: None)
-    monkeypatch.setattr(retrain.report, "write", lambda workspace, run, verdict: workspace.root / "report.html")
+    monkeypatch.setattr(retrain.report, "write", lambda workspace, run, *_: workspace.root / "report.html")
     return fake
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from robustdistill.actions.replay import replay
 from robustdistill.actions.session import Session
 from robustdistill.actions.summary import Outcome
 from robustdistill.actions.version import require_unaltered_results
-from robustdistill.errors import GateRefused, ServiceFailed, Unhealthy
+from robustdistill.errors import BadInput, GateRefused, ServiceFailed, Unhealthy
 from robustdistill.gate.qualify import qualify
 from robustdistill.gate.rules import require_known
 from robustdistill.gate.scorecard import Evidence
@@ -33,7 +34,7 @@ class Decision:
 
     outcome: Outcome
     sentence: str
-    verdict: Mapping[str, Any]
+    verdict: Mapping[str, Any] | None
     registry: list[str]
 
 
@@ -62,12 +63,16 @@ def judge_teacher(workspace: Workspace) -> Verdict:
 
 
 def refused_teacher(current: Session, cause: str) -> Decision:
-    """The teacher was not worth it: what the gate said, and what stays. Needs no registry that answers."""
-    record, name = judge_teacher(current.workspace).to_json(), current.workspace.name
-    try:
-        return Decision("refused", f"{cause}; {champion.stays(current.store, name)}", record, [])
-    except ServiceFailed:  # the refusal stands all the same
-        return Decision("refused", f"{cause}; nothing was moved", record, [])
+    """The teacher was not worth it: what the gate said, and what stays.
+
+    The refusal stands all the same if the scorecard cannot be read any more, or if the registry is away.
+    """
+    record, stays = None, "nothing was moved"
+    with suppress(BadInput):
+        record = judge_teacher(current.workspace).to_json()
+    with suppress(ServiceFailed):
+        stays = champion.stays(current.store, current.workspace.name)
+    return Decision("refused", f"{cause}; {stays}", record, [])
 
 
 def require_worthy_teacher(workspace: Workspace) -> Verdict:
