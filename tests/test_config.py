@@ -95,7 +95,7 @@ def test_several_mistakes_are_told_a_line_each_in_plain_words(path: Path) -> Non
 @pytest.mark.parametrize(
     ("eps", "said"),
     [
-        ('"8/0"', "'threat.eps': eps '8/0' is not a number"),
+        ('"8/0"', "'threat.eps': eps '8/0' divides by 0"),
         ("-1", "'threat.eps': eps -1.0 is not positive and finite"),
         ("[1]", "'threat.eps' must be a number or text, is a list"),
         ("", "'threat.eps' must be a number or text, is empty"),

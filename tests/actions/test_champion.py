@@ -58,11 +58,12 @@ def test_rivals_are_the_most_robust_and_of_equals_the_newest(store, work, regist
     assert champion.current(store, "toy")[0] == 4
 
 
-def test_best_does_not_compare_across_threat_models(store, work, registered):
+def test_versions_of_another_threat_model_come_after_all_of_this_one(store, work, registered):
     for scale, robust in ((1.0, 0.9), (2.0, 0.5)):
         promoted(store, work, registered(scale, robust=robust))
     store.registry.tag("toy", 1, {"robustdistill.threat": "linf 0.001"})
-    assert champion.rivals(store, "toy") == [2]
+    assert champion.rivals(store, "toy") == [2, 1]  # the champion's by default
+    assert champion.rivals(store, "toy", "linf 0.001") == [1, 2]
 
 
 def test_best_and_the_way_back_pass_over_what_was_withdrawn(store, work, registered):

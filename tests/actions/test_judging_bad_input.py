@@ -103,7 +103,7 @@ def test_data_that_cannot_be_judged_are_a_sentence(judge: Judge, write: Callable
     [
         ("linf", "write NORM:EPS"),
         ("linff:0.1", "did you mean 'linf'?"),
-        ("linf:8/0", "not a number"),
+        ("linf:8/0", "divides by 0"),
         ("linf:-1", "not positive"),
         ("linf:8", "larger than the whole range"),
         ("l2:", "not a number"),

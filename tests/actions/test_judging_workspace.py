@@ -144,11 +144,20 @@ def test_an_unhealthy_rescoring_is_for_the_gate_to_refuse(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, code: int, fine: bool
 ) -> None:
     loaded: list[Path] = []
-    done = type("Done", (), {"returncode": code, "stderr": "died"})
-    monkeypatch.setattr(rescoring.subprocess, "run", lambda *_, **__: done)
-    monkeypatch.setattr(rescoring.Evidence, "load", loaded.append)
     export = workspace.out("export") / "student"
+
+    def judged(command: list[str], **_: Any) -> Any:
+        out = Path(command[-1])
+        out.mkdir(parents=True)
+        (out / "scorecard.json").write_text(json.dumps({"subject": {"onnx_sha256": rescoring.sha256(export)}}))
+        return type("Done", (), {"returncode": code, "stderr": "died"})
+
+    monkeypatch.setattr(rescoring.subprocess, "run", judged)
+    monkeypatch.setattr(rescoring.Evidence, "load", loaded.append)
     if fine:
+        rescoring.rescored(workspace, export, "run", up_to_date=False)
+        (loaded[0] / "scorecard.json").write_text(json.dumps({"subject": {"onnx_sha256": "0" * 64}}))
+        loaded.clear()  # a card of another model in its place is judged anew
         rescoring.rescored(workspace, export, "run", up_to_date=False)
         assert len(loaded) == 1
         return

@@ -243,3 +243,31 @@ def test_nothing_to_mend(store, work, registered):
     intent.path(work).write_text("torn")
     assert reconcile(store, "toy", work) == []
     assert not intent.path(work).exists()
+
+
+def test_what_was_settled_from_another_machine_is_not_done_again(store, work, two, tmp_path, monkeypatch):
+    """A file left by a crash, after somebody else has completed the promotion and rolled it back."""
+    with monkeypatch.context() as patch:
+        crash_before(patch, 6)
+        with pytest.raises(Crash):
+            promote(store, "toy", two, verdict=PASS, record={}, by="me", work=work)
+    assert intent.path(work).exists() and champion.current(store, "toy")[0] == 1
+    store.registry.tag_model("toy", intent.TAG, _of_a_dead_process(store))
+    assert reconcile(store, "toy", tmp_path / "other")[0].endswith("completed")
+    rollback(store, "toy", None, by="them", why="complaints", work=tmp_path / "other")
+    assert reconcile(store, "toy", work) == [] and champion.current(store, "toy")[0] == 1
+    assert not intent.path(work).exists()
+
+
+def _of_a_dead_process(store: Store) -> str:
+    found = intent.Intent.loads(store.registry.tags("toy")[intent.TAG])
+    assert found is not None
+    here = owner.here().rsplit(":", 2)[0]
+    return replace(found, owner=f"{here}:999999999:1").dumps()
+
+
+def test_what_another_machine_left_long_ago_counts_as_given_up(store, work, two):
+    plan = intent.Intent.new("promotion", "toy", store.registry, by="them", candidate=two)
+    for at, said in (("2020-01-01T00:00:00+00:00", "dropped"), (plan.at, "left alone")):
+        store.registry.tag_model("toy", intent.TAG, replace(plan, owner="gone:1:1", at=at).dumps())
+        assert said in reconcile(store, "toy", work)[0]

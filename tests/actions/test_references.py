@@ -13,6 +13,7 @@ import pytest
 from robustdistill.actions import references
 from robustdistill.actions.promote import promote
 from robustdistill.actions.references import RIVALS, gather
+from robustdistill.actions.register import THREAT
 from robustdistill.errors import ServiceFailed
 from robustdistill.gate.verdict import Verdict
 
@@ -96,6 +97,24 @@ def test_a_champion_of_other_data_leaves_the_decision_to_a_person(current: Sessi
     assert current.incomparable == told
     current.workspace.data()
     assert set(gather(current).judged) == {"champion", "best"} and current.incomparable == ""
+
+
+def test_a_changed_threat_model_is_for_a_person_and_all_are_compared_under_todays(
+    current: Session, promoted: Any
+) -> None:
+    """Else a weak threat for one run would make the bar forget all that was promoted before."""
+    first, second = promoted(1.0, robust=0.9), promoted(2.0, robust=0.3)
+    card = current.workspace.artifacts / "score" / "student" / "scorecard.json"
+    card.parent.mkdir(parents=True)
+    today = {"norm": "linf", "eps": 0.2, "low": 0.0, "high": 1.0}
+    card.write_text(json.dumps({"threat": today}))
+    for number in (1, 2):
+        current.store.registry.tag("toy", number, {THREAT: json.dumps(today, sort_keys=True)})
+    assert gather(current).judged["best"].export == first and current.incomparable == ""  # type: ignore[attr-defined]
+    current.store.registry.tag("toy", 2, {THREAT: json.dumps(today | {"eps": 0.01}, sort_keys=True)})
+    found = gather(current).judged
+    assert (found["champion"].export, found["best"].export) == (second, first)  # type: ignore[attr-defined]
+    assert "0.01" in current.incomparable and "today's threat model is" in current.incomparable
 
 
 def test_rivals_of_other_data_are_left_out_by_name_and_take_nobodys_place(current: Session, promoted: Any) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from robustdistill.actions import init, version
-from robustdistill.errors import BadInput
+from robustdistill.errors import BadInput, ServiceFailed
 from robustdistill.services import dvc_cli
 from robustdistill.workspace import Workspace
 
@@ -82,3 +82,19 @@ def test_an_altered_copy_in_the_cache_is_refused(edited: Workspace) -> None:
     with pytest.raises(BadInput, match="altered"):
         version.version_data(edited)
     assert not edited.data.exists()
+
+
+def test_a_push_that_failed_is_made_up_for(made: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    pushed: list[int] = []
+
+    def away(_: object) -> None:
+        raise ServiceFailed("away")
+
+    monkeypatch.setattr(dvc_cli, "push", away)
+    (made.root / "policy.yaml").write_text((made.root / "policy.yaml").read_text() + "# edited\n")
+    with pytest.raises(ServiceFailed, match="away"):
+        version.commit(made, "first")
+    monkeypatch.setattr(dvc_cli, "push", lambda _: pushed.append(1))
+    for _ in range(2):
+        version.commit(made, "nothing new")
+    assert pushed == [1]

@@ -103,6 +103,7 @@ def commit(workspace: Workspace, run: str) -> None:
     paths = [name for name in TRACKED if (workspace.root / name).exists()]
     owed = workspace.work / "not-pushed"
     before = owed.exists()
+    owed.parent.mkdir(parents=True, exist_ok=True)
     owed.touch()
     if git_cli.commit(workspace.root, paths, f"Retrain: {run}") or before:
         dvc_cli.push(workspace.root)
