@@ -176,7 +176,8 @@ def _gate_table(verdict: Mapping[str, Any]) -> Table:
 
 def show(summary: Summary, out: Console) -> None:
     """The result of a flow run: stages, models, gate, registry, and where to look next."""
-    out.print(_stages_table(summary))
+    if summary.stages:
+        out.print(_stages_table(summary))
     if summary.models:
         out.print(models_table(summary.models))
     if summary.verdict:

@@ -52,6 +52,10 @@ def promote_candidate(current: Session, version: int, result: Verdict, *, by: st
         sentence = f"{here} did not pass the gate; {champion.stays(current.store, workspace.name)}"
         return _summary(current, "refused", sentence, record, [])
     export = _export(current, f"{workspace.name}-candidates", version)
+    if _is_champion(current, export):
+        number, _ = champion.current(current.store, workspace.name)
+        stays = f"{champion.place(workspace.name, number or 0)}, stays: {here} is the champion already"
+        return _summary(current, "unchanged", stays, record, [here])
     judged = rescored(workspace, export, current.run, up_to_date=False)
     replayed = replay(export, workspace.artifacts / "adversaries", judged)
     done = promote.promote(
