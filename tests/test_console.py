@@ -86,7 +86,7 @@ def test_a_narrow_terminal_keeps_the_names_of_the_models() -> None:
     assert "student" in _text(narrow)
 
 
-@pytest.mark.parametrize(("columns", "width"), [("70", 70), ("200", 200), ("", 120), ("wide", 120), ("0", 120)])
+@pytest.mark.parametrize(("columns", "width"), [("70", 70), ("200", 200), ("", 160), ("wide", 160), ("0", 160)])
 def test_a_pipe_is_as_wide_as_columns_says(monkeypatch: pytest.MonkeyPatch, columns: str, width: int) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     monkeypatch.setenv("TERM", "dumb")

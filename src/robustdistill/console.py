@@ -17,7 +17,7 @@ from robustdistill.actions.summary import ModelRow, Summary
 from robustdistill.journal import fraction
 from robustdistill.threat import ThreatModel
 
-LOG_WIDTH = 120  # of tables in a log
+LOG_WIDTH = 160  # of tables in a log
 PLAIN_SECONDS = 5.0  # away from a terminal, at most one progress line a stage in this time
 
 MARKS = {

@@ -171,3 +171,10 @@ def test_an_altered_description_is_no_way_out_of_a_comparison(
     monkeypatch.setattr(references.champion, "_intact", lambda folder, sha: True)
     with pytest.raises(ServiceFailed, match="not that of its model"):
         gather(current)
+
+
+def test_an_emptied_registry_is_no_first_run(current: Session, promoted: Any, tmp_path: Path) -> None:
+    promoted(1.0)
+    current.store = type(current.store).open(None, tmp_path / "new")
+    assert gather(current) == references.References({}, [])
+    assert "the registry holds no version of toy" in current.incomparable

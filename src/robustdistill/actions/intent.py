@@ -29,6 +29,7 @@ TOKEN = "robustdistill.token"  # on a version: the intent it came from
 RECORD = "robustdistill.record"
 STATE = "robustdistill.state"  # of a version of NAME: promoting, confirmed, withdrawn, abandoned
 ROLLBACKS = "robustdistill.rollbacks"
+HELD = "champion.json"  # in .work: the last champion made from this workspace, should the registry be lost
 
 
 class Unsound(ServiceFailed):
@@ -170,6 +171,7 @@ def complete(store: Store, intent: Intent, number: int, work: Path) -> None:
     elif registry.aliases(candidates(name)).get(CHALLENGER) == intent.candidate:
         registry.point(candidates(name), CHALLENGER, None)
     registry.tag(name, number, {STATE: "confirmed"})
+    write_atomically(work / HELD, json.dumps({"name": name, "version": number}) + "\n")
     clear(store, intent, work)
 
 

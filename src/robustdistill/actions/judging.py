@@ -87,11 +87,16 @@ def _run(
     )
     out = request.out or _default(request, case, sample.digest())
     scratch = out.with_name(f".{out.name}.work")
+    stored = len(list(scratch.glob("judge/*/*.npz")))
     scratch.mkdir(parents=True, exist_ok=True)
     journal = Journal(workspace.journal if workspace and request.as_workspace else scratch / "journal.jsonl", "judge")
     tools = Tools(compute=compute, journal=journal, scratch=scratch, debug=debug)
     mine = [lambda record, tell=tell: tell(record) if record["stage"] == "judge" else None for tell in listeners]
     with Follower(journal.path, mine), named(request.target):  # its code also runs under attack
+        if stored:
+            journal.write("note", message=f"going on from {scratch}: {stored} finished pieces of attacks")
+        elif out.exists():
+            journal.write("note", message=f"this was judged before, see {out}; it is judged anew")
         found = evaluate(
             subject, sample, case.threat, judge, tools,
             seed=case.seed, adversaries=case.adversaries, surrogates=case.surrogates,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from robustdistill.actions import champion, package
+from robustdistill.actions.intent import HELD
 from robustdistill.actions.register import THREAT, threat_tag
 from robustdistill.actions.rescored import rescored
 from robustdistill.actions.session import Session
@@ -58,6 +59,7 @@ def gather(current: Session) -> References:
     why = misfit(workspace, held) if held else ""
     threat = _threat(workspace)
     other = _other_threat(store, workspace.name, threat) if held else ""
+    other = other or _lost(workspace, store)
     current.incomparable = f"the champion cannot be judged on today's data: it {why}" if why else other
     if held and not why:
         judged["champion"] = evidence(held)
@@ -88,6 +90,14 @@ def _other_threat(store: Store, name: str, today: str | None) -> str:
     if before == today or not before or not today:
         return ""
     return f"the champion was promoted under {_words(before)}, today's threat model is {_words(today)}"
+
+
+def _lost(workspace: Workspace, store: Store) -> str:
+    """In words, if a champion was made here and the registry knows of none: an emptied one is not a first run."""
+    path = workspace.work / HELD
+    if not path.exists() or store.registry.versions(workspace.name):
+        return ""
+    return f"the registry holds no version of {workspace.name}, though {path} names a champion"
 
 
 def _words(tag: str) -> str:

@@ -149,6 +149,8 @@ class Trial:
     ) -> None:
         """Attacks in pieces of `chunk` and takes note. span: (number, count) of the parts of one attack."""
         total = len(self.sample)
+        if span[0] == 0 and len(positions):
+            self.report(row.name, 0, total, int(self.standing.sum()))  # a piece may take minutes
         for piece, chosen in enumerate(self._chunks(positions)):
             stored = self.pieces.get(f"{key}-{piece}", chosen, lambda c=chosen, p=piece: self._piece(attack, c, p))  # type: ignore[misc]
             self._note(row, chosen, stored)
