@@ -87,9 +87,10 @@ def _other_threat(store: Store, name: str, today: str | None) -> str:
     """In words, if the champion was promoted under another threat model: what is demanded is a person's to change."""
     number, _ = champion.current(store, name)
     before = store.registry.version(name, number).tags.get(THREAT) if number is not None else None
-    if before == today or not before or not today:
+    then, now = _model(before), _model(today)
+    if then is None or now is None or then == now:
         return ""
-    return f"the champion was promoted under {_words(before)}, today's threat model is {_words(today)}"
+    return f"the champion was promoted under {then.label()}, today's threat model is {now.label()}"
 
 
 def _lost(workspace: Workspace, store: Store) -> str:
@@ -100,11 +101,12 @@ def _lost(workspace: Workspace, store: Store) -> str:
     return f"the registry holds no version of {workspace.name}, though {path} names a champion"
 
 
-def _words(tag: str) -> str:
+def _model(tag: str | None) -> ThreatModel | None:
+    """None for a tag that does not say it in full, as those of earlier versions of this program."""
     try:
-        return ThreatModel.from_json(json.loads(tag)).label()
+        return ThreatModel.from_json(json.loads(tag or ""))
     except (ValueError, KeyError, TypeError, AttributeError):
-        return tag
+        return None
 
 
 def _left_out(numbers: list[int], why: str) -> str:

@@ -53,7 +53,7 @@ def register(
     sha = str(record["sha256"]["onnx"])
     if card["subject"].get("onnx_sha256", sha) != sha:
         raise BadInput("the scorecard is of another model", where=str(scorecard), fix="score the export again")
-    marks = {**_figures(record, card), **tags}
+    marks = {**_figures(record, card), **tags, THREAT: threat_tag(card)}  # lineage has it in words
     registry, where = store.registry, candidates(name)
     registry.ensure(where, description=f"Every finished student of {name}. What passed the gate is copied to {name}.")
     for version in registry.versions(where):
