@@ -131,29 +131,36 @@ def prepared(folder: Path, params: Params) -> Prepared:
 
 def trained(name: str, folder: Path, found: Prepared, params: Params, arguments: Any) -> Classifier:
     """One of MODELS, trained once."""
-    home = folder / "models" / name
-    if (home / "model.json").is_file():
-        return weights.load(home).requires_grad_(False)
     size, objective, teacher = MODELS[name]
-    taught = None if teacher is None else Teacher(trained(teacher, folder, found, params, arguments))
-    manifest = found.manifest
-    spec = ModelSpec(
-        {"name": "small_cnn", "size": size}, manifest.shape, len(manifest.classes), manifest.low, manifest.high,
-        manifest.mean, manifest.std,
-    )  # fmt: skip
-    seed = derive(params.seed, name)
-    job = training.Job(
-        models.build(spec, seed, name), objectives.build(objective, name), found.split("train"), found.split("val"),
-        threat_of(found, params), params.student.training.model_copy(update={"epochs": arguments.epochs}), seed, taught,
-    )  # fmt: skip
-    tools = SimpleNamespace(
-        compute=Compute("cpu", arguments.threads), journal=Journal(folder / "journal.jsonl", name),
-        scratch=folder / "scratch" / name, debug=False,
-    )  # fmt: skip
-    result = training.fit(job, tools)
-    home.mkdir(parents=True, exist_ok=True)
-    weights.save(result.best, home)
-    training.forget(tools.scratch)
+    seed, plan = derive(params.seed, name), params.student.training.model_copy(update={"epochs": arguments.epochs})
+
+    def job() -> training.Job:
+        taught = None if teacher is None else Teacher(trained(teacher, folder, found, params, arguments))
+        return training.Job(
+            models.build(small(found, size), seed, name), objectives.build(objective, name),
+            found.split("train"), found.split("val"), threat_of(found, params), plan, seed, taught,
+        )  # fmt: skip
+
+    return train(folder / "models" / name, job, Compute("cpu", arguments.threads))
+
+
+def small(found: Prepared, size: str) -> ModelSpec:
+    """A small CNN for these data."""
+    made = found.manifest
+    config = {"name": "small_cnn", "size": size}
+    return ModelSpec(config, made.shape, len(made.classes), made.low, made.high, made.mean, made.std)
+
+
+def train(home: Path, job: Callable[[], training.Job], compute: Compute) -> Classifier:
+    """What comes of `job`, kept in `home` (FOLDER/models/NAME) and trained once."""
+    folder, name = home.parents[1], home.name
+    if not (home / "model.json").is_file():
+        scratch, journal = folder / "scratch" / name, Journal(folder / "journal.jsonl", name)
+        tools = SimpleNamespace(compute=compute, journal=journal, scratch=scratch, debug=False)
+        result = training.fit(job(), tools)
+        home.mkdir(parents=True, exist_ok=True)
+        weights.save(result.best, home)
+        training.forget(scratch)
     return weights.load(home).requires_grad_(False)
 
 

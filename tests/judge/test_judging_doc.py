@@ -8,16 +8,16 @@ import json
 import re
 from pathlib import Path
 
-import robustdistill.judge.health as health
+import robustdistill.judge as judge
 
 DOC = Path(__file__).parents[2] / "docs" / "judging.md"
 MAKERS = {"limit", "Check", "_bounded"}
 
 
 def made() -> set[str]:
-    """The names that the sources of health give to checks."""
+    """The names that the sources of the judge give to checks."""
     found = set()
-    for path in Path(health.__file__).parent.glob("*.py"):
+    for path in Path(judge.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if (
                 isinstance(node, ast.Call)
@@ -35,7 +35,7 @@ def test_the_page_lists_the_checks() -> None:
 
 
 def test_the_zoo_table_is_what_the_stored_results_render_to() -> None:
-    spec = importlib.util.spec_from_file_location("zoo_table", DOC.parents[1] / "benchmarks" / "zoo_table.py")
+    spec = importlib.util.spec_from_file_location("zoo_table", DOC.parents[1] / "benchmarks" / "zoo" / "table.py")
     assert spec is not None and spec.loader is not None
     table = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(table)

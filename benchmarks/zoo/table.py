@@ -1,8 +1,8 @@
 """The zoo's results as the table of docs/judging.md.
 
-    python benchmarks/zoo_table.py
+    python -m benchmarks.zoo.table
 
-Reads benchmarks/zoo_results.json and writes the part of docs/judging.md between the marks. A test compares both.
+Reads benchmarks/zoo/results.json and writes the part of docs/judging.md between the marks. A test compares both.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-RESULTS, PAGE = ROOT / "benchmarks" / "zoo_results.json", ROOT / "docs" / "judging.md"
+RESULTS = Path(__file__).with_name("results.json")
+PAGE = Path(__file__).parents[2] / "docs" / "judging.md"
 BEGIN, END = "<!-- zoo: begin -->\n", "<!-- zoo: end -->\n"
 OVERCLAIM = 0.10  # by PGD-20: below it a mask hides too little for a refusal to be due
 

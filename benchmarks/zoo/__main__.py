@@ -1,10 +1,10 @@
 """Suspicious models made of honest digits models, judged; and an adaptive attack that shows what PGD-20 overclaims.
 
-    python benchmarks/zoo.py --out FOLDER --quick
-    python benchmarks/zoo.py --out FOLDER --seeds 1 2 3 4 5
+    python -m benchmarks.zoo --out FOLDER --quick
+    python -m benchmarks.zoo --out FOLDER --seeds 1 2 3 4 5
 
 One JSON a model in FOLDER, so that a run that was stopped goes on; FOLDER/results.json holds them all. Copied to
-benchmarks/zoo_results.json, zoo_table.py makes the table of docs/judging.md of them.
+benchmarks/zoo/results.json, `python -m benchmarks.zoo.table` makes the table of docs/judging.md of them.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ import argparse
 import json
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from suite_agreement import prepared
+from benchmarks.suite_agreement import prepared, small, train
+from benchmarks.zoo.masks import MASKS, RANDOM, SCALES, Mask
 from torch import nn
-from zoo_masks import MASKS, RANDOM, SCALES, Mask
 
 from robustdistill import models, objectives, recipes, training
 from robustdistill.attacks import TorchTarget, build
@@ -31,7 +30,7 @@ from robustdistill.journal import Journal
 from robustdistill.judge import evaluate
 from robustdistill.judge.sample import Sample, draw
 from robustdistill.judge.subject import Subject
-from robustdistill.models import Classifier, ModelSpec, weights
+from robustdistill.models import Classifier
 from robustdistill.rng import Draws, derive
 from robustdistill.stages.tools import Tools
 from robustdistill.threat import ThreatModel
@@ -49,26 +48,17 @@ EOT = 8  # forward passes of an expectation
 
 def honest(name: str, seed: int, found: Prepared, arguments: Any) -> Classifier:
     """One of HONEST, trained once."""
-    home: Path = arguments.out / "models" / f"{name}-{seed}"
-    if not (home / "model.json").is_file():
-        objective, eps = HONEST[name]
-        made, params = found.manifest, recipes.load("digits").params
-        shape, classes = made.shape, len(made.classes)
-        spec = ModelSpec(
-            {"name": "small_cnn", "size": "nano"}, shape, classes, made.low, made.high, made.mean, made.std
-        )
-        plan = params.student.training.model_copy(update={"epochs": arguments.epochs})
-        job = training.Job(
-            models.build(spec, seed, name), objectives.build(objective, name), found.split("train"), found.split("val"),
-            ThreatModel("linf", eps, made.low, made.high), plan, derive(seed, name), None,
+    objective, eps = HONEST[name]
+    plan = recipes.load("digits").params.student.training.model_copy(update={"epochs": arguments.epochs})
+    threat = ThreatModel("linf", eps, found.manifest.low, found.manifest.high)
+
+    def job() -> training.Job:
+        return training.Job(
+            models.build(small(found, "nano"), seed, name), objectives.build(objective, name),
+            found.split("train"), found.split("val"), threat, plan, derive(seed, name), None,
         )  # fmt: skip
-        scratch, journal = arguments.out / "scratch" / f"{name}-{seed}", Journal(arguments.out / "journal.jsonl", name)
-        tools = SimpleNamespace(compute=Compute("cpu", 1), journal=journal, scratch=scratch, debug=False)
-        result = training.fit(job, tools)
-        home.mkdir(parents=True, exist_ok=True)
-        weights.save(result.best, home)
-        training.forget(scratch)
-    return weights.load(home).requires_grad_(False)
+
+    return train(arguments.out / "models" / f"{name}-{seed}", job, Compute("cpu", 1))
 
 
 def judged(name: str, model: nn.Module, sample: Sample, threat: ThreatModel, arguments: Any) -> dict[str, Any]:
