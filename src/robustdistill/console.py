@@ -216,3 +216,22 @@ def judgement(content: Mapping[str, Any], out: Console) -> None:
         out.print(f"[bold green]HEALTHY[/]  no check of the evaluation failed: robust {content['robust_accuracy']:.1%}")
     else:
         out.print("[bold red]NOT HEALTHY[/]  the evaluation cannot be trusted: it shows no robust accuracy")
+
+
+def confirmation(found: Mapping[str, Any], out: Console) -> None:
+    """Student and control over several seeds: each pair, and what may be said of their difference."""
+    title = f"robust accuracy in %, {found['images']} test images, {found['threat']}, {found['epochs']} epochs each"
+    table = Table("seed", title=title, title_style="dim", title_justify="left")
+    for heading in ("control", "student", "difference", "core-s control", "core-s student"):
+        table.add_column(heading, justify="right")
+    for number, row in enumerate(found["seeds"], 1):
+        control, student = 100 * row["control_robust"], 100 * row["student_robust"]
+        seconds = (f"{row[f'{role}_core_seconds']:.0f}" for role in ("control", "student"))
+        table.add_row(str(number), f"{control:.1f}", f"{student:.1f}", f"{student - control:+.1f}", *seconds)
+    out.print(table)
+    difference, lower, upper = (100 * found[key] for key in ("difference", "lower", "upper"))
+    says = {"helps": "YES: distillation helps", "harms": "NO: distillation harms"}.get(found["says"], found["says"])
+    out.print(f"[bold]{says}[/]  {difference:+.1f} points (95 % {lower:+.1f} to {upper:+.1f}, p {found['p']:.3f})")
+    out.print(f"[dim]{escape(found['power'])}[/]", soft_wrap=True)
+    if not found["healthy"]:
+        out.print("[bold red]NOT HEALTHY[/]  an evaluation cannot be trusted: see the journal beside the result")

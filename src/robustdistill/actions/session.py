@@ -35,6 +35,8 @@ class Session:
     seconds: dict[str, float] = field(default_factory=dict)
     summary: Summary | None = None
     up_to_date: bool = False  # all stages are: set by the flow that ran them
+    figures: dict[str, float] = field(default_factory=dict)  # metrics beyond those of the scorecards
+    files: dict[str, list[Path]] = field(default_factory=dict)  # artifacts beyond those of a flow
     incomparable: str = ""  # why a reference could not be judged on today's data
 
     @property
@@ -166,7 +168,8 @@ def session(
             raise
         finally:
             last = ending(workspace, run, reason, began, current.summary)
-            files = artifacts(workspace, run, changes=bool(current.changes))
-            recorded = recorder.finish(status, artifacts=files, metrics=metrics(workspace), tags=last)
+            files = artifacts(workspace, run, changes=bool(current.changes)) | current.files
+            figures = metrics(workspace) | current.figures
+            recorded = recorder.finish(status, artifacts=files, metrics=figures, tags=last)
             if current.changes and recorded and status == "FINISHED":
                 data_news.told(workspace)

@@ -11,6 +11,7 @@ import click
 from robustdistill.cli.layout import columns
 from robustdistill.cli.root import Settings, pass_settings, root
 
+MOST_SEEDS = 8  # as many as gate/two_way.py can take; that module is not imported for --help
 OPENING = "opening the registry (some seconds) ..."
 EXISTING = click.Path(path_type=Path, exists=True)
 
@@ -119,6 +120,41 @@ def judge(settings: Settings, /, **given: Any) -> int:
         console.judgement(result.content, console.answers())
         settings.answer(None, f"{result.folder / judging.JSON}\n{result.folder / judging.HTML}")
     return 0 if result.healthy else Unhealthy.exit_code
+
+
+@root.command()
+@click.option("--seeds", type=click.IntRange(2, MOST_SEEDS), default=5, show_default=True, help="pairs to train")
+@pass_settings
+def confirm(settings: Settings, seeds: int) -> int:
+    """Ask whether distillation helped, over several seeds.
+
+    The gate's answer to "did the student gain from its teacher?" comes from one training of either. Here student and
+    control are trained anew with fresh seeds, beside the same teacher, and judged as in a run. The interval is over
+    seeds and images; "helps", "harms" and "non-inferior" (by one point) are said only where both allow it.
+
+    
+      robustdistill --workspace demo confirm                 five pairs
+      robustdistill --workspace demo confirm --seeds 8       three more: what is done is not done again
+
+    Each pair costs what student, control and their scores cost in a run; the workspace is locked meanwhile. Stopped
+    half-way, the same command goes on where it was. The answer is recorded in MLflow and decides nothing.
+
+    Exit codes: 0 answered, 3 an evaluation cannot be trusted, 2 bad input.
+    """
+    from robustdistill import console
+    from robustdistill.actions import confirm as actions
+    from robustdistill.errors import Unhealthy
+
+    listener = console.progress(console.console())
+    try:
+        found = actions.run(settings.workspace(), seeds, listeners=[listener], debug=settings.debug)
+    finally:
+        listener.close()
+    if settings.as_json:
+        settings.answer(found, "")
+    else:
+        console.confirmation(found, console.answers())
+    return 0 if found["healthy"] else Unhealthy.exit_code
 
 
 def _who() -> str:
