@@ -170,6 +170,20 @@ def test_only_a_command_that_acts_on_a_workspace_takes_one(command: str, capsys:
     assert ("--workspace" in text) == (command == "status") and "--json" in text
 
 
+@pytest.mark.parametrize("command", [("promote", "1"), ("rollback",)])
+@pytest.mark.parametrize(("option", "other"), [("--why", "--by"), ("--by", "--why")])
+@pytest.mark.parametrize("text", ["", " \t"])
+def test_a_record_has_to_say_who_and_why(
+    workspace: Workspace, command: tuple[str, ...], option: str, other: str, text: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    given = ["--workspace", str(workspace.root), *command, option, text, other, "said", "--json"]
+    assert _run(*given) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["where"] == option and "is empty" in error["cause"] and error["fix"].startswith(option)
+    assert not workspace.work.exists()  # nothing was opened, so nothing is on record
+
+
 def test_the_readme_lists_every_exit_code() -> None:
     listed = (Path(__file__).parents[1] / "README.md").read_text().split("## Exit codes")[1].split("##")[0]
     errors = [RobustDistillError, GateRefused, BadInput, Unhealthy, ServiceFailed, Interrupted, Terminated]

@@ -103,7 +103,10 @@ def test_rollback_needs_somewhere_to_go(store, work, registered):
         rollback(store, "toy", 1, by="me", why="x", work=work)
     with pytest.raises(BadInput, match="has no version 9") as caught:
         rollback(store, "toy", 9, by="me", why="x", work=work)
-    assert caught.value.fix == "the newest are 1"
+    assert caught.value.fix == "there is only version 1"
+    with pytest.raises(BadInput, match="has no version 9") as caught:
+        promoting(store, work, 9)
+    assert caught.value.fix == "there are versions 2, 1"
 
 
 def test_a_rollback_does_not_wait_for_a_promotion_whose_files_are_lost(store, work, registered, monkeypatch):

@@ -11,8 +11,17 @@ from robustdistill.actions.session import Session
 from robustdistill.actions.summary import Outcome, Summary
 from robustdistill.actions.version import require_unaltered_results
 from robustdistill.config import Policy
+from robustdistill.errors import BadInput
 from robustdistill.gate.verdict import Verdict, verdict
 from robustdistill.workspace import Workspace
+
+
+def require_said(by: str, why: str) -> None:
+    """Raises BadInput if a record would not say who moves the champion, or why."""
+    for option, text, example in (("--why", why, '"complaints since noon"'), ("--by", by, '"the on-call team"')):
+        if not text.strip():
+            cause = f"{option} is empty: the record of a promotion or rollback has to say it"
+            raise BadInput(cause, where=option, fix=f"{option} {example}")
 
 
 def _export(current: Session, name: str, version: int | str) -> Path:

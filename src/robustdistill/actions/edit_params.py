@@ -4,7 +4,6 @@ them."""
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import yaml
 
