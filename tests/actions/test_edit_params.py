@@ -35,19 +35,19 @@ def _line(workspace: Workspace) -> str:
 def test_only_the_one_value_changes(workspace: Workspace, edge: int) -> None:
     path = _edited(workspace, "\ndata:", "\n# mine: do not touch\ndata:  # of the camera")
     before, row = path.read_text(), _line(workspace)
-    changed = edit_params.with_resize(workspace, edge)
+    changed = edit_params.with_values(workspace, "data", resize=edge)
     assert path.read_text() == before  # writing is the caller's
     path.write_text(changed)
     assert workspace.params().data.resize == edge
     assert path.read_text().replace(_line(workspace), row) == before
     assert _line(workspace).index("#") == row.index("#") and _line(workspace).split("#")[1] == row.split("#")[1]
-    path.write_text(edit_params.with_resize(workspace, 7))
+    path.write_text(edit_params.with_values(workspace, "data", resize=7))
     assert workspace.params().data.resize == 7 and path.read_text().replace(_line(workspace), row) == before
 
 
 def test_a_line_without_a_comment_stays_without_one(workspace: Workspace) -> None:
     path = _edited(workspace, _line(workspace), "  resize: 28")
-    path.write_text(edit_params.with_resize(workspace, 128))
+    path.write_text(edit_params.with_values(workspace, "data", resize=128))
     assert _line(workspace) == "  resize: 128"
 
 
@@ -55,8 +55,8 @@ def test_a_line_without_a_comment_stays_without_one(workspace: Workspace) -> Non
 def test_another_layout_is_not_guessed_at(workspace: Workspace, row: str) -> None:
     path = _edited(workspace, _line(workspace), row)
     before = path.read_text()
-    with pytest.raises(BadInput, match="not on a line of its own") as caught:
-        edit_params.with_resize(workspace, 64)
+    with pytest.raises(BadInput, match="no line of its own") as caught:
+        edit_params.with_values(workspace, "data", resize=64)
     assert "set data.resize: 64" in caught.value.fix and f"{path}: line" in caught.value.where
     assert path.read_text() == before
 

@@ -60,7 +60,8 @@ def add(workspace: Workspace, source_path: Path, data: Data | None = None, *, re
     """
     params = None
     if resize is not None:
-        data, params = edit_params.resized(workspace, resize), edit_params.with_resize(workspace, resize)
+        data = edit_params.resized(workspace, resize)
+        params = edit_params.with_values(workspace, "data", resize=resize)
     known = dvc_cli.digest(workspace.root)
     changes = report(versioned(workspace, known), source_path, data or workspace.params().data)
     materialise("image_folder", workspace.data, path=source_path)

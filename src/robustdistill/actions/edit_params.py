@@ -1,4 +1,4 @@
-"""One value of params.yaml changed where it stands: comments, order and every other line stay as their author left
+"""Values of params.yaml changed where they stand: comments, order and every other line stay as their author left
 them."""
 
 from __future__ import annotations
@@ -18,25 +18,30 @@ def resized(workspace: Workspace, edge: int) -> config.Data:
     return config.options(config.Data, given, where="--resize")
 
 
-def with_resize(workspace: Workspace, edge: int) -> str:
-    """The text of params.yaml with data.resize: edge. Raises BadInput if the file is not laid out line by line."""
+def with_values(workspace: Workspace, group: str, **values: str | int) -> str:
+    """The text of params.yaml with other values of keys of a group, such as `data`.
+
+    Raises BadInput for a key that has no line of its own: a layout of another kind is not guessed at.
+    """
     path = workspace.root / "params.yaml"
-    text = path.read_text(encoding="utf-8")
     content, lines = strict_yaml.read(path)
-    number = lines["data", "resize"] - 1
-    rows = text.split("\n")
-    rows[number] = _with_value(rows[number], str(edge))
-    changed = "\n".join(rows)
-    content["data"]["resize"] = edge
-    if yaml.safe_load(changed) != content:  # a layout of another kind: nothing is guessed
-        cause = "data.resize is not on a line of its own, and the file is not rewritten"
-        raise BadInput(cause, where=f"{path}: line {number + 1}", fix=f"set data.resize: {edge} there by hand")
-    return changed
+    rows = path.read_text(encoding="utf-8").split("\n")
+    for key, value in values.items():
+        number = lines.get((group, key), 0)
+        rows[number - 1] = _with_value(rows[number - 1], key, str(value))
+        content[group][key] = value
+        if number == 0 or yaml.safe_load("\n".join(rows)) != content:
+            raise BadInput(
+                f"{group}.{key} has no line of its own, and the file is not rewritten",
+                where=f"{path}: line {number}" if number else str(path),
+                fix=f"set {group}.{key}: {value} there by hand",
+            )
+    return "\n".join(rows)
 
 
-def _with_value(row: str, value: str) -> str:
+def _with_value(row: str, key: str, value: str) -> str:
     """`key: old   # comment` with another value; the comment stays in its column if there is room."""
-    found = re.fullmatch(r"(\s*[^\s:#]+:\s*)([^\s#]\S*)(\s*)(#.*)?", row)
+    found = re.fullmatch(rf"(\s*{key}:\s*)([^\s#]\S*)(\s*)(#.*)?", row)
     if found is None:
         return row
     head, old, gap, comment = found.groups(default="")
