@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from robustdistill.actions.intent import CHAMPION
-from robustdistill.actions.register import SHA, candidates
+from robustdistill.actions.register import candidates, same
 from robustdistill.errors import BadInput
 from robustdistill.services.mlflow_registry import NAMED, Registry
 from robustdistill.workspace import workspace_option
@@ -28,8 +28,8 @@ def no_way_back(registry: Registry, name: str) -> BadInput:
     if champion is None:
         return absent(registry, name, CHAMPION)
     others = [number for number in _numbers(registry, name) if number != champion]
-    same = registry.version(name, champion).tags.get(SHA)  # to promote the champion again leads nowhere
-    rivals = [item.number for item in registry.versions(candidates(name)) if item.tags.get(SHA) != same]
+    tags = registry.version(name, champion).tags  # to promote the champion again leads nowhere
+    rivals = [item.number for item in registry.versions(candidates(name)) if not same(item.tags, tags)]
     fix = _ways(registry, others, rivals)
     cause = f"{name} has no earlier champion: version {champion} " + (
         "is the first that stands" if others else "is all"

@@ -11,7 +11,6 @@ import click
 from robustdistill.cli.layout import columns
 from robustdistill.cli.root import Settings, pass_settings, root
 
-OPENING = "opening the registry (some seconds) ..."
 EXISTING = click.Path(path_type=Path, exists=True)
 
 
@@ -34,9 +33,7 @@ def predict(settings: Settings, images: tuple[Path, ...], model: Path | None, re
     from robustdistill.actions import serving
     from robustdistill.inputs.text import shown
 
-    if model is None:
-        settings.say(OPENING)
-    folder = model or serving.champion_folder(settings.workspace())
+    folder = model or serving.champion_folder(settings.workspace(), settings.say)
     found = serving.predict(folder, images, resize=resize)
     rows = [(shown(row["image"]), shown(row["class"]), f"{row['probability']:.3f}") for row in found]
     settings.answer(found, "\n".join("\t".join(row) for row in rows))
@@ -51,7 +48,7 @@ def versions(settings: Settings) -> None:
     """
     from robustdistill.actions import serving
 
-    settings.say(OPENING)
+    settings.say(serving.OPENING)
     found = serving.versions(settings.workspace())
     rows = [(row["name"], str(row["version"]), row["aliases"] or "-", row["sha256"][:12]) for row in found]
     table = columns(("model", "version", "aliases", "sha256"), rows)
