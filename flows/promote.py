@@ -60,6 +60,7 @@ def promote(
         raise BadInput(
             "which version?", fix="--version N of NAME-candidates (robustdistill versions lists them), or --rollback"
         )
+    by_hand.require_said(by, why)
     here = Workspace.find(Path(workspace))
     with session(here, str(flow_run.get_id()), name=f"promote {flow_run.get_name()}", reason=why) as current:
         if rollback:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from robustdistill import journal, launch, recipes
 from robustdistill.actions import stage
 from robustdistill.actions.stage import Stopped
 from robustdistill.cli import guarded, main
-from robustdistill.errors import BadInput, GateRefused, ServiceFailed, Unhealthy
+from robustdistill.cli.errors import Interrupted, Terminated
+from robustdistill.errors import BadInput, GateRefused, RobustDistillError, ServiceFailed, Unhealthy
 from robustdistill.services import leash
 from robustdistill.stages import catalog
 from robustdistill.workspace import Workspace
@@ -159,6 +161,34 @@ def test_help_of_every_command_teaches(capsys: pytest.CaptureFixture[str]) -> No
         assert _run(command, "--help") == 0
         assert "Options:" in capsys.readouterr().out
     assert "..." not in listed.split("Commands:")[1]  # each summary fits
+
+
+@pytest.mark.parametrize("command", ["init", "methods", "status"])
+def test_only_a_command_that_acts_on_a_workspace_takes_one(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(command, "--help") == 0
+    text = capsys.readouterr().out.partition("Options:")[2]
+    assert ("--workspace" in text) == (command == "status") and "--json" in text
+
+
+@pytest.mark.parametrize("command", [("promote", "1"), ("rollback",)])
+@pytest.mark.parametrize(("option", "other"), [("--why", "--by"), ("--by", "--why")])
+@pytest.mark.parametrize("text", ["", " \t"])
+def test_a_record_has_to_say_who_and_why(
+    workspace: Workspace, command: tuple[str, ...], option: str, other: str, text: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    given = ["--workspace", str(workspace.root), *command, option, text, other, "said", "--json"]
+    assert _run(*given) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["where"] == option and "is empty" in error["cause"] and error["fix"].startswith(option)
+    assert not workspace.work.exists()  # nothing was opened, so nothing is on record
+
+
+def test_the_readme_lists_every_exit_code() -> None:
+    listed = (Path(__file__).parents[1] / "README.md").read_text().split("## Exit codes")[1].split("##")[0]
+    errors = [RobustDistillError, GateRefused, BadInput, Unhealthy, ServiceFailed, Interrupted, Terminated]
+    codes = {0, *(error.exit_code for error in errors)}
+    assert {int(number) for number in re.findall(r"(\d+) [a-z]", listed)} == codes
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,16 @@ def write_atomically(path: Path, text: str) -> None:
             part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def workspace_option(root: Path | None) -> str:
+    """What a command that is told to a person needs to act on the workspace at `root`: "" in that folder, else
+    ` --workspace PATH`, from the current folder where that is shorter. None: not known, ` --workspace DIR`."""
+    if root is None:
+        return " --workspace DIR"
+    if root.resolve() == Path.cwd():
+        return ""
+    return f" --workspace {shlex.quote(min(os.path.relpath(root), str(root), key=len))}"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from robustdistill.actions import init as module
 from robustdistill.actions.data import tree_digest
 from robustdistill.actions.init import init, upgrade
 from robustdistill.actions.version import version_data
+from robustdistill.cli import main
 from robustdistill.errors import BadInput, ServiceFailed
 from robustdistill.services import dvc_cli, git_cli
 from robustdistill.workspace import Workspace
@@ -178,3 +179,66 @@ def test_own_images_that_are_refused_are_named_where_they_lie_with_the_way_to_th
     assert caught.value.where == str(photos)
     assert "set data.resize" in caught.value.fix and "init without --path makes one" in caught.value.fix
     assert [item.name for item in tmp_path.iterdir()] == ["photos"]
+
+
+def _sizes(folder: Path) -> None:
+    """Two classes of 30 images of two sizes."""
+    for number in range(60):
+        path = folder / ("cat", "dog")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8 + number // 2 % 2), (number, 0, 0)).save(path)
+
+
+def test_resize_may_be_said_at_once_or_with_the_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _sizes(tmp_path / "photos")
+    made = init(tmp_path / "mine", "image_folder", source_path=tmp_path / "photos", resize=8)
+    assert made.params().data.resize == 8 and made.data.is_dir()
+    later = init(tmp_path / "later", "image_folder")
+    given = ["--workspace", str(later.root), "data", "add", str(tmp_path / "photos")]
+    assert _cli(*given) == 2 and "--resize 8" in capsys.readouterr().err
+    assert _cli(*given, "--resize", "2") == 2 and "where: --resize" in capsys.readouterr().err
+    assert later.params().data.resize is None and not later.data.exists()
+    assert _cli(*given, "--resize", "16", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["changed"] and told["resize"] == 16 == later.params().data.resize
+    assert "# edge in pixels" in (later.root / "params.yaml").read_text()
+
+
+def _cli(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main(list(arguments))
+    return int(caught.value.code or 0)
+
+
+def test_a_report_on_no_data_says_how_to_add_some(
+    tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = init(tmp_path / "mine", "image_folder")
+    monkeypatch.chdir(tmp_path)
+    assert _cli("--workspace", "mine", "data", "report") == 2
+    said = capsys.readouterr().err
+    assert "there are no data yet" in said and "robustdistill --workspace mine data add PATH" in said
+    monkeypatch.chdir(made.root)
+    assert _cli("data", "report") == 2
+    assert "fix:   robustdistill data add PATH" in capsys.readouterr().err
+    clone = _clone(workspace, tmp_path / "clone")
+    assert _cli("--workspace", str(clone.root), "data", "report") == 2
+    assert "dvc pull data.dvc" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "option", "fix"),
+    [
+        (["--name", "a b"], "--name", "a letter, then"),
+        (["--resize", "3"], "--resize", "in pixels"),
+        (["--path", "."], "--path", "image_folder"),
+        (["--download"], "--download", "leave it out"),
+    ],
+)
+def test_a_wrong_option_is_named_itself(
+    tmp_path: Path, given: list[str], option: str, fix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _cli("init", str(tmp_path / "demo"), "--json", *given) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["where"] == option and fix in error["fix"]
+    assert list(tmp_path.iterdir()) == []

@@ -65,6 +65,21 @@ def test_a_version_that_fails_its_smoke_test_never_becomes_champion(store, work,
     assert len(store.registry.versions("toy")) == 1
 
 
+def test_altered_class_names_never_become_champion(store, work, registered):
+    promoting(store, work, registered(1.0))
+    number = registered(2.0)
+    path = stored_model(store, "toy-candidates", number).with_name("export.json")
+    path.write_text(path.read_text().replace('"cat"', '"wolf"'))
+    with pytest.raises(ServiceFailed, match="class names, input range or scaling are not those"):
+        promoting(store, work, number)
+    assert store.registry.aliases("toy") == {"champion": 1}
+
+
+def test_the_same_weights_under_other_names_can_be_promoted(store, work, registered):
+    promoting(store, work, registered(1.0))
+    assert promoting(store, work, registered(1.0, classes=["cat", "wolf", "eel"])) == Promoted(2, 1)
+
+
 def test_a_version_that_does_not_exist_is_named(store, work, registered):
     registered(1.0)
     with pytest.raises(BadInput, match="has no version 7"):
@@ -103,7 +118,10 @@ def test_rollback_needs_somewhere_to_go(store, work, registered):
         rollback(store, "toy", 1, by="me", why="x", work=work)
     with pytest.raises(BadInput, match="has no version 9") as caught:
         rollback(store, "toy", 9, by="me", why="x", work=work)
-    assert caught.value.fix == "the newest are 1"
+    assert caught.value.fix == "there is only version 1"
+    with pytest.raises(BadInput, match="has no version 9") as caught:
+        promoting(store, work, 9)
+    assert caught.value.fix == "there are versions 2, 1"
 
 
 def test_a_rollback_does_not_wait_for_a_promotion_whose_files_are_lost(store, work, registered, monkeypatch):

@@ -73,6 +73,19 @@ def test_an_unchanged_student_makes_no_new_version(store, run, make_student):
     assert store.registry.version("toy-candidates", 1).tags["robustdistill.robust"] == "0.7000"
 
 
+def test_other_class_names_make_another_version(store, run, make_student):
+    """A renamed class leaves the weights as they are."""
+    first = registering(store, run, *make_student(1.0))
+    renamed = registering(store, run, *make_student(1.0, classes=["cat", "wolf", "eel"]))
+    assert renamed == Registered("toy-candidates", 2, True, first.sha256)
+    assert registering(store, run, *make_student(1.0)) == Registered("toy-candidates", 1, False, first.sha256)
+    one, two = (store.registry.version("toy-candidates", number).tags for number in (1, 2))
+    assert one["robustdistill.config_sha256"] != two["robustdistill.config_sha256"]
+    store.client.delete_model_version_tag("toy-candidates", "2", "robustdistill.config_sha256")  # as an older one
+    assert registering(store, run, *make_student(1.0, classes=["cat", "wolf", "eel"])).version == 2
+    assert "robustdistill.config_sha256" not in store.registry.version("toy-candidates", 2).tags  # its files decide
+
+
 def test_mlflow_serves_it_in_a_process_without_torch(store, run, work, make_student):
     registering(store, run, *make_student())
     store.registry.point("toy-candidates", "served", 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -84,6 +85,46 @@ def test_no_process_is_left(folder: Path, number: int, manner: str) -> None:
         os.killpg(process.pid, number)
     assert process.wait(20) == 0
     assert not [pid for pid in pids if alive(pid)]
+
+
+# Somebody binds Prefect's port after it was chosen, and answers there; `often` times.
+SQUATTED = """
+import http.server, sys, threading
+
+taken = []
+
+def squatting(work, *ports):
+    if len(taken) < often and ports[1] not in taken:
+        taken.append(ports[1])
+        print("TOOK", ports[1], flush=True)
+        squatter = http.server.ThreadingHTTPServer(("127.0.0.1", ports[1]), http.server.SimpleHTTPRequestHandler)
+        threading.Thread(target=squatter.serve_forever, daemon=True).start()
+    return commands(work, *ports)
+
+ui.commands, ui.STOP_SECONDS = squatting, 1.5
+try:
+    ui.serve(folder, "toy", lambda text: (print(text, flush=True), text.startswith("Ctrl-C") and sys.exit("served")))
+except ui.PortTaken as error:
+    print("TAKEN", *taken, error)
+"""
+
+
+@pytest.mark.parametrize("often", [1, 2])
+def test_a_port_that_was_taken_meanwhile_is_given_up_once(folder: Path, often: int) -> None:
+    beginning = PAGES.partition("ui.commands, ui.STOP_SECONDS")[0]
+    (folder / "squatted.py").write_text(f"often = {often}\n{beginning}{SQUATTED}")
+    command = [sys.executable, str(folder / "squatted.py"), str(folder), "meek"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    pids = [int(pid) for path in folder.glob("*.pids") for pid in path.read_text().split()]
+    assert pids and not [pid for pid in pids if alive(pid)]
+    if often == 1:
+        served = re.search(r"Prefect +http://127.0.0.1:(\d+)", done.stdout)
+        took = re.search(r"TOOK (\d+)", done.stdout)
+        assert served and took and served[1] != took[1], done
+        assert "served" in done.stderr and (folder / f"{served[1]}.pids").exists(), done
+    else:
+        first, second = done.stdout.partition("TAKEN ")[2].split()[:2]
+        assert first != second and f"could not have port {second}" in done.stdout, done
 
 
 class Answers(BaseHTTPRequestHandler):

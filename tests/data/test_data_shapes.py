@@ -27,7 +27,8 @@ def test_sizes_are_one_fault_with_counts_and_an_example_of_each_rare_one() -> No
         "images of 3 sizes: 3 of 50 × 40 pixels, 2 of 40 × 60 pixels (for example photos/0.png), "
         "1 of 90 × 33 pixels (for example photos/5.png)",
         "  where: photos",
-        "  fix:   set data.resize: 32 in params.yaml (or another edge in pixels), or make all images one size",
+        "  fix:   set data.resize: 32 in params.yaml, or another edge in pixels (--resize 32 of "
+        "`robustdistill init` and `data add` does it), or make all images one size",
     ]
 
 

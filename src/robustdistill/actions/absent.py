@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from robustdistill.actions.intent import CHAMPION
-from robustdistill.actions.register import SHA, candidates
+from robustdistill.actions.register import candidates, same
 from robustdistill.errors import BadInput
 from robustdistill.services.mlflow_registry import NAMED, Registry
-
-FLOW = "python flows/retrain.py --workspace DIR trains, judges and promotes one that passes the gate"
+from robustdistill.workspace import workspace_option
 
 
 def absent(registry: Registry, name: str, asked: str) -> BadInput:
@@ -15,7 +14,7 @@ def absent(registry: Registry, name: str, asked: str) -> BadInput:
     numbers, rivals = _numbers(registry, name), _numbers(registry, candidates(name))
     where = f"{name} in {registry.address.shown}"
     if asked == CHAMPION:
-        return BadInput(f"{name} has no champion", where=where, fix=_ways(numbers, rivals))
+        return BadInput(f"{name} has no champion", where=where, fix=_ways(registry, numbers, rivals))
     if not numbers:
         fix = f"name a candidate: {candidates(name)}/{rivals[0]}" if rivals else registry.instead()
         return BadInput(f"nothing is registered as {name}", where=where, fix=fix)
@@ -29,9 +28,9 @@ def no_way_back(registry: Registry, name: str) -> BadInput:
     if champion is None:
         return absent(registry, name, CHAMPION)
     others = [number for number in _numbers(registry, name) if number != champion]
-    same = registry.version(name, champion).tags.get(SHA)  # to promote the champion again leads nowhere
-    rivals = [item.number for item in registry.versions(candidates(name)) if item.tags.get(SHA) != same]
-    fix = _ways(others, rivals)
+    tags = registry.version(name, champion).tags  # to promote the champion again leads nowhere
+    rivals = [item.number for item in registry.versions(candidates(name)) if not same(item.tags, tags)]
+    fix = _ways(registry, others, rivals)
     cause = f"{name} has no earlier champion: version {champion} " + (
         "is the first that stands" if others else "is all"
     )
@@ -46,14 +45,14 @@ def already(registry: Registry, name: str, number: int) -> BadInput:
     return BadInput(cause, where=f"{name} in {registry.address.shown}", fix=fix)
 
 
-def _ways(versions: list[int], rivals: list[int]) -> str:
+def _ways(registry: Registry, versions: list[int], rivals: list[int]) -> str:
     """The commands that make a champion of what there is, and the one that always can."""
-    ways = []
+    ways, command = [], f"robustdistill{workspace_option(registry.workspace)}"
     if versions:
-        ways.append(f"robustdistill rollback --to N --why WHY, N: {', '.join(_listed(versions))}")
+        ways.append(f"{command} rollback --to N --why WHY, N: {', '.join(_listed(versions))}")
     if rivals:
-        ways.append(f"robustdistill promote N --why WHY if it passes the gate, N: {', '.join(_listed(rivals))}")
-    return "; or ".join([*ways, FLOW])
+        ways.append(f"{command} promote N --why WHY if it passes the gate, N: {', '.join(_listed(rivals))}")
+    return "; or ".join([*ways, f"{registry.flow} trains, judges and promotes one that passes the gate"])
 
 
 def _numbers(registry: Registry, name: str) -> list[int]:

@@ -5,14 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 from robustdistill.actions import chain, champion, decide, promote, references
+from robustdistill.actions.register import candidates
 from robustdistill.actions.replay import replay
-from robustdistill.actions.rescored import rescored, sha256
+from robustdistill.actions.rescored import rescored
 from robustdistill.actions.session import Session
 from robustdistill.actions.summary import Outcome, Summary
 from robustdistill.actions.version import require_unaltered_results
 from robustdistill.config import Policy
+from robustdistill.errors import BadInput
 from robustdistill.gate.verdict import Verdict, verdict
 from robustdistill.workspace import Workspace
+
+
+def require_said(by: str, why: str) -> None:
+    """Raises BadInput if a record would not say who moves the champion, or why."""
+    for option, text, example in (("--why", why, '"complaints since noon"'), ("--by", by, '"the on-call team"')):
+        if not text.strip():
+            cause = f"{option} is empty: the record of a promotion or rollback has to say it"
+            raise BadInput(cause, where=option, fix=f"{option} {example}")
 
 
 def _export(current: Session, name: str, version: int | str) -> Path:
@@ -30,15 +40,15 @@ def judge_candidate(current: Session, version: int) -> Verdict:
     require_unaltered_results(workspace, chain.JUDGED_ON)
     export = _export(current, f"{workspace.name}-candidates", version)
     found = rescored(workspace, export, current.run, up_to_date=False)
-    if _is_champion(current, export):
+    if _is_champion(current, version):
         return verdict(_policy(workspace), found, None, {}, decide.costs_of(export))
     against = references.gather(current)
     return against.named(verdict(_policy(workspace), found, None, against.judged, decide.costs_of(export)))
 
 
-def _is_champion(current: Session, export: Path) -> bool:
-    _, sha = champion.current(current.store, current.workspace.name)
-    return sha == sha256(export)
+def _is_champion(current: Session, version: int) -> bool:
+    store, name = current.store, current.workspace.name
+    return champion.reigns(store, name, store.registry.version(candidates(name), version))
 
 
 def promote_candidate(current: Session, version: int, result: Verdict, *, by: str, why: str) -> Summary:
@@ -52,7 +62,7 @@ def promote_candidate(current: Session, version: int, result: Verdict, *, by: st
         sentence = f"{here} did not pass the gate; {champion.stays(current.store, workspace.name)}"
         return _summary(current, "refused", sentence, record, [])
     export = _export(current, f"{workspace.name}-candidates", version)
-    if _is_champion(current, export):
+    if _is_champion(current, version):
         number, _ = champion.current(current.store, workspace.name)
         stays = f"{champion.place(workspace.name, number or 0)}, stays: {here} is the champion already"
         return _summary(current, "unchanged", stays, record, [here])

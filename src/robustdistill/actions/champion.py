@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from robustdistill.actions import package
 from robustdistill.actions.absent import absent
 from robustdistill.actions.intent import CHAMPION, STATE
-from robustdistill.actions.register import ROBUST, SHA, THREAT
-from robustdistill.errors import RobustDistillError, ServiceFailed
+from robustdistill.actions.register import READ, ROBUST, SHA, THREAT, same
+from robustdistill.errors import BadInput, RobustDistillError, ServiceFailed
 from robustdistill.services.mlflow_registry import Version
 from robustdistill.services.mlflow_store import Store
+
+
+def _silent(_: str) -> None: ...
 
 
 def current(store: Store, name: str) -> tuple[int | None, str | None]:
@@ -21,6 +25,12 @@ def current(store: Store, name: str) -> tuple[int | None, str | None]:
     if number is None:
         return None, None
     return number, store.registry.version(name, number).tags.get(SHA)
+
+
+def reigns(store: Store, name: str, candidate: Version) -> bool:
+    """Whether NAME's champion is this very model."""
+    number = store.registry.aliases(name).get(CHAMPION)
+    return number is not None and same(store.registry.version(name, number).tags, candidate.tags)
 
 
 def place(name: str, version: int, alias: str = CHAMPION) -> str:
@@ -34,48 +44,68 @@ def stays(store: Store, name: str) -> str:
     return f"{name} has no champion yet, as before" if number is None else f"{place(name, number)}, stays in use"
 
 
-def fetch(store: Store, name: str, alias_or_version: str | int, into: Path) -> Path | None:
+def fetch(
+    store: Store, name: str, alias_or_version: str | int, into: Path, say: Callable[[str], None] = _silent
+) -> Path | None:
     """The version's files in `into`/<sha256 of model.onnx>/, hashes checked; None if there is no such alias.
 
-    Fetched once: an intact folder is used again. Raises BadInput for a number that does not exist, ServiceFailed if
-    the files are not those that were registered.
+    Fetched once: an intact folder is used again. say: takes a note on a version whose class names and input range no
+    hash binds. Raises BadInput for a number that does not exist, and if class names, input range or scaling are not
+    those that were registered; ServiceFailed if other files are not.
     """
     text = str(alias_or_version)
     number = int(text) if text.isdigit() else store.registry.aliases(name).get(text)
     if number is None:
         return None
-    sha = store.registry.version(name, number).tags.get(SHA, "")
-    if not sha:
+    version = store.registry.version(name, number)
+    if SHA not in version.tags:
         raise ServiceFailed(f"{name} version {number} was not registered by robustdistill", where=name)
-    folder = into / sha
-    if not _intact(folder, sha):
-        _download(store, name, number, folder)
-    return folder
+    return kept(version, into, say) or _download(store, version, into, say)
 
 
-def require(store: Store, name: str, alias_or_version: str | int, into: Path) -> Path:
+def require(
+    store: Store, name: str, alias_or_version: str | int, into: Path, say: Callable[[str], None] = _silent
+) -> Path:
     """As `fetch`; BadInput that says what there is instead if there is no such version."""
-    folder = fetch(store, name, alias_or_version, into)
+    folder = fetch(store, name, alias_or_version, into, say)
     if folder is None:
         raise absent(store.registry, name, str(alias_or_version))
     return folder
 
 
-def _intact(folder: Path, sha: str) -> bool:
+def kept(version: Version, into: Path, say: Callable[[str], None] = _silent) -> Path | None:
+    """The version's files if they were fetched before and are intact; needs no registry."""
+    sha = version.tags.get(SHA)
+    if not sha:
+        return None
     try:
-        package.smoke_test(folder, sha)
+        package.smoke_test(into / sha, sha, version.tags.get(READ))
     except RobustDistillError:
-        return False
-    return True
+        return None
+    _note(version, say)
+    return into / sha
 
 
-def _download(store: Store, name: str, number: int, folder: Path) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".part-") as scratch:
-        got = store.registry.download(name, number, Path(scratch) / "model")
-        package.smoke_test(got, folder.name)
-        shutil.rmtree(folder, ignore_errors=True)
-        got.replace(folder)
+def _download(store: Store, version: Version, into: Path, say: Callable[[str], None]) -> Path:
+    sha = version.tags[SHA]
+    into.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=into, prefix=".part-") as scratch:
+        got = store.registry.download(version.name, version.number, Path(scratch) / "model")
+        try:
+            package.smoke_test(got, sha, version.tags.get(READ))
+        except BadInput as error:  # the scratch folder is gone when this is read
+            where = f"{version.name} version {version.number} in {store.address.shown}: export.json"
+            raise BadInput(error.cause, where=where, fix=error.fix) from error
+        shutil.rmtree(into / sha, ignore_errors=True)
+        got.replace(into / sha)
+    _note(version, say)
+    return into / sha
+
+
+def _note(version: Version, say: Callable[[str], None]) -> None:
+    if READ not in version.tags:
+        here = f"{version.name} version {version.number}"
+        say(f"note: {here} is from before class names and input range were bound by a hash: they are taken as they are")
 
 
 def confirmed(store: Store, name: str) -> list[Version]:

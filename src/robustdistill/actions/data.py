@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robustdistill.actions import data_news
+from robustdistill.actions import data_news, edit_params
 from robustdistill.config import Data
 from robustdistill.data import materialise, prepare
 from robustdistill.data.drift import Changes, compare
@@ -22,7 +22,7 @@ from robustdistill.data.prepared import MANIFEST, Prepared
 from robustdistill.errors import BadInput
 from robustdistill.inputs import shown
 from robustdistill.services import dvc_cli
-from robustdistill.workspace import Workspace
+from robustdistill.workspace import Workspace, workspace_option, write_atomically
 
 _CHUNK = 2**20
 
@@ -51,19 +51,42 @@ class Report:
         return self.changes.markdown()
 
 
-def add(workspace: Workspace, source_path: Path, data: Data | None = None) -> Report:
+def add(workspace: Workspace, source_path: Path, data: Data | None = None, *, resize: int | None = None) -> Report:
     """Makes `source_path` (any layout of raw data) the workspace's data/; the caller versions it with DVC.
 
-    data: default the workspace's params. Everything is prepared as the stage would prepare it, in a temporary folder,
-    before data/ is touched; the report is left for the next flow run. Raises BadInput, and then nothing has changed.
+    data: default the workspace's params. resize: an edge in pixels, written to data.resize once the data are in place.
+    Everything is prepared as the stage would prepare it, in a temporary folder, before data/ is touched; the report is
+    left for the next flow run. Raises BadInput, and then nothing has changed.
     """
+    params = None
+    if resize is not None:
+        data = edit_params.resized(workspace, resize)
+        params = edit_params.with_values(workspace, "data", resize=resize)
     known = dvc_cli.digest(workspace.root)
     changes = report(versioned(workspace, known), source_path, data or workspace.params().data)
     materialise("image_folder", workspace.data, path=source_path)
+    if params is not None:
+        write_atomically(workspace.root / "params.yaml", params)
     after = tree_digest(workspace.data)
     if after != known:
         data_news.leave(workspace, after, changes.markdown())
     return Report(known, after, changes)
+
+
+def none_yet(workspace: Workspace) -> BadInput:
+    """The error for a workspace to which no data were ever added."""
+    fix = f"robustdistill{workspace_option(workspace.root)} data add PATH"
+    return BadInput("there are no data yet", where=shown(workspace.data), fix=fix)
+
+
+def require_there(workspace: Workspace) -> None:
+    """Raises BadInput where there are no data, with what brings them."""
+    if workspace.data.is_dir():
+        return
+    if dvc_cli.digest(workspace.root) is None:
+        raise none_yet(workspace)
+    fix = "dvc pull data.dvc, in the workspace; a flow run does it by itself"
+    raise BadInput("the data of this workspace are not here", where=shown(workspace.data), fix=fix)
 
 
 def versioned(workspace: Workspace, known: str | None) -> Path | None:

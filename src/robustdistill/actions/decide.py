@@ -178,9 +178,9 @@ def settle(current: Session, candidate: register.Registered, result: Verdict) ->
     workspace, store = current.workspace, current.store
     name, record = workspace.name, result.to_json()
     here = f"{name}-candidates version {candidate.version}"
-    version, sha = champion.current(store, name)
+    version, _ = champion.current(store, name)
     held = [champion.place(name, version)] if version is not None else []
-    if held and sha == candidate.sha256:
+    if champion.reigns(store, name, store.registry.version(candidate.name, candidate.version)):
         if result.verdict in ("pass", "challenger"):
             return Decision("unchanged", f"{held[0]}, stays: this student is the champion already", record, held)
         return Decision("refused", f"{held[0]}, no longer satisfies policy.yaml, but stays in use", record, held)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,15 +38,18 @@ def init(
     download: bool = False,
     source_path: Path | None = None,
     remote: str | None = None,
+    resize: int | None = None,
 ) -> Workspace:
     """A workspace at `directory`, which must not exist or be empty. Built beside it and moved there at the end.
 
     name: of the registered model, default the recipe's. download: the recipe's data may be fetched from its public
     host. source_path: where the data lies already. remote: URL or folder where DVC
-    keeps data and results for all clones; default: a folder inside the workspace.
-    Raises BadInput (unknown recipe, folder in use, unusable data) or ServiceFailed (git, DVC).
+    keeps data and results for all clones; default: a folder inside the workspace. resize: data.resize, an edge in
+    pixels.
+    Raises BadInput (unknown recipe, folder in use, unusable option or data) or ServiceFailed (git, DVC).
     """
-    chosen = recipes.load(recipe, model_name=name)
+    chosen = recipes.load(recipe, model_name=name, resize=resize)
+    _require_options(chosen, {"--path": source_path is not None, "--download": download})
     target = directory.resolve()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise BadInput("the folder is not empty", where=str(target), fix="name a new one, or remove what is in it")
@@ -59,6 +62,16 @@ def init(
             _add_data(chosen, folder, download=download, source_path=source_path)
         git_cli.commit(folder, COMMITTED, f"Start from the recipe {recipe}")
     return Workspace.find(target)
+
+
+def _require_options(recipe: recipes.Recipe, given: Mapping[str, bool]) -> None:
+    from robustdistill.data.sources import SOURCES
+
+    source = recipe.params.data.source
+    for option, used in given.items():
+        if used and option.removeprefix("--") not in SOURCES[source].Config.model_fields:
+            fix = "leave it out" if option == "--download" else "leave it out; your own images: --recipe image_folder"
+            raise BadInput(f"the recipe {recipe.name} does not take it: its data are {source}", where=option, fix=fix)
 
 
 def _absolute(remote: str | None) -> str | None:

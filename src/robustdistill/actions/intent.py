@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from robustdistill.actions import owner, package
-from robustdistill.actions.register import SHA, candidates
-from robustdistill.errors import ServiceFailed
+from robustdistill.actions.register import READ, SHA, candidates
+from robustdistill.errors import BadInput, ServiceFailed
 from robustdistill.services.mlflow_registry import VERSION_TAG_LENGTH, Registry
 from robustdistill.services.mlflow_store import Store
 from robustdistill.workspace import write_atomically
@@ -130,8 +130,8 @@ def smoke_test(store: Store, name: str, number: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = store.registry.download(name, number, Path(scratch) / "model")
         try:
-            package.smoke_test(folder, version.tags.get(SHA, ""))
-        except ServiceFailed as error:
+            package.smoke_test(folder, version.tags.get(SHA, ""), version.tags.get(READ))
+        except (ServiceFailed, BadInput) as error:
             raise Unsound(f"{name} version {number} fails its smoke test: {error.cause}", where=error.where) from error
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robustdistill.errors import BadInput, RobustDistillError, ServiceFailed
+from robustdistill.runtime.reading import require_reading
 
 HASHED = {"onnx": "model.onnx", "safetensors": "model.safetensors", "trained_on": "trained_on.npy"}  # by export.json
 EXPORT_FILES = (*HASHED.values(), "model.json", "export.json")
@@ -136,11 +137,15 @@ def _smoke(folder: Path, record: Mapping[str, Any]) -> tuple[Array, Array]:
         raise ServiceFailed("the version's smoke test is missing or broken", where=str(folder / SMOKE_FILE)) from error
 
 
-def smoke_test(folder: Path, sha256: str) -> None:
-    """Raises ServiceFailed unless the folder holds model `sha256`, whole, and it answers as when it was registered."""
+def smoke_test(folder: Path, sha256: str, read: str | None = None) -> None:
+    """Raises ServiceFailed unless the folder holds model `sha256`, whole, and it answers as when it was registered.
+
+    read: the registered hash of class names, input range and scaling, if there is one; BadInput if they differ.
+    """
     record = require_whole(folder, ServiceFailed)
     if record["sha256"]["onnx"] != sha256:
         raise ServiceFailed("the registry gave another model than the one asked for", where=str(folder))
+    require_reading(record, read, folder / "export.json")
     x, expected = _smoke(folder, record)
     _require_equal(logits(folder / "model.onnx", x), expected, folder)
 

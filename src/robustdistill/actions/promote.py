@@ -10,7 +10,7 @@ from typing import Any
 from robustdistill.actions import intent, reconcile
 from robustdistill.actions.absent import already, no_way_back
 from robustdistill.actions.intent import CHALLENGER, CHAMPION, PREVIOUS, Intent
-from robustdistill.actions.register import SHA, candidates
+from robustdistill.actions.register import candidates, same
 from robustdistill.errors import GateRefused, ServiceFailed
 from robustdistill.services.mlflow_store import Store
 
@@ -47,7 +47,7 @@ def promote(
     aliases = registry.aliases(name)
     candidate = registry.version(candidates(name), candidate_version)
     champion = aliases.get(CHAMPION)
-    if champion is not None and registry.version(name, champion).tags.get(SHA) == candidate.tags.get(SHA):
+    if champion is not None and same(registry.version(name, champion).tags, candidate.tags):
         return Promoted(champion, aliases.get(PREVIOUS))
     intent.smoke_test(store, candidate.name, candidate.number)
     registry.ensure(name, description=f"The promotion history of {name}; alias `champion` is the one to serve.")

@@ -11,9 +11,11 @@ from typing import Any
 
 from robustdistill.actions import package
 from robustdistill.errors import BadInput
+from robustdistill.runtime.reading import reading
 from robustdistill.services.mlflow_store import Store
 
 SHA = "robustdistill.sha256"  # of the file that is served
+READ = "robustdistill.config_sha256"  # of class names, input range and scaling; older versions lack it
 CLEAN, ROBUST = "robustdistill.clean", "robustdistill.robust"
 THREAT = "robustdistill.threat"
 
@@ -26,6 +28,11 @@ class Registered:
     version: int
     new: bool
     sha256: str
+
+
+def same(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """Whether the tags of two versions are of one model: equal weights and, where both tell, equally read."""
+    return one.get(SHA) == other.get(SHA) and (READ not in one or READ not in other or one[READ] == other[READ])
 
 
 def candidates(name: str) -> str:
@@ -57,8 +64,9 @@ def register(
     registry, where = store.registry, candidates(name)
     registry.ensure(where, description=f"Every finished student of {name}. What passed the gate is copied to {name}.")
     for version in registry.versions(where):
-        if version.tags.get(SHA) == sha:
-            registry.tag(where, version.number, marks)
+        if same(version.tags, marks):
+            known = {key: value for key, value in marks.items() if key != READ}  # of its own files, not of these
+            registry.tag(where, version.number, known)
             return Registered(where, version.number, False, sha)
     model_id, location = _upload(store, name, export, scorecard, parent_run, marks)
     made = registry.create(where, location, run=parent_run, tags=marks, description=description, model_id=model_id)
@@ -79,6 +87,7 @@ def _read_card(path: Path) -> dict[str, Any]:
 def _figures(record: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, str]:
     return {
         SHA: record["sha256"]["onnx"],
+        READ: reading(record),
         "robustdistill.safetensors_sha256": record["sha256"]["safetensors"],
         "robustdistill.parameters": str(record["parameters"]),
         CLEAN: f"{card['clean']['accuracy']:.4f}",
@@ -109,6 +118,6 @@ def _upload(
             store.experiment(name), "student", run=run, tags=tags, write=write
         )
         back = store.registry.download_from(location, Path(scratch) / "back")
-        package.smoke_test(back, tags[SHA])
+        package.smoke_test(back, tags[SHA], tags[READ])
         package.served_test(back)
     return model_id, location

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Sequence
 from functools import reduce
@@ -15,6 +14,7 @@ from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from robustdistill.actions import edit_params
 from robustdistill.errors import BadInput
 from robustdistill.workspace import Workspace, write_atomically
 
@@ -187,15 +187,7 @@ def _write_pin(workspace: Workspace, record: dict[str, Any]) -> None:
 
 def _set(workspace: Workspace, **values: str) -> None:
     """Keys of params.yaml's teacher; the rest of the file, comments included, stays as it is."""
-    path = workspace.root / "params.yaml"
-    text = path.read_text(encoding="utf-8")
-    for key, value in values.items():
-        text = re.sub(rf"(?ms)(^teacher:$.*?^  {key}: *)\w+", rf"\g<1>{value}", text, count=1)
-    write_atomically(path, text)
-    teacher = workspace.params().teacher
-    for key, value in values.items():
-        if getattr(teacher, key) != value:
-            raise BadInput(f"teacher.{key} could not be set", where=str(path), fix=f"set it by hand: {key}: {value}")
+    write_atomically(workspace.root / "params.yaml", edit_params.with_values(workspace, "teacher", **values))
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def version_data(workspace: Workspace, *, expected: str | None = None, dry_run: 
     known = dvc_cli.digest(workspace.root)
     if not workspace.data.is_dir():
         if known is None:
-            raise BadInput("there is no data yet", where=str(workspace.data), fix="robustdistill data add PATH")
+            raise data.none_yet(workspace)
         dvc_cli.fetch_data(workspace.root)
         _require_unaltered(workspace, known)
     found = data.tree_digest(workspace.data)

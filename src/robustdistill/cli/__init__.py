@@ -17,7 +17,7 @@ __all__ = ["guarded", "main"]
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command and exits: 0 done, 1 refused by the gate, 2 bad input, 3 untrustworthy evaluation, 4 a service
-    failed, 70 a fault of ours, 130 interrupted."""
+    failed, 70 a fault of ours, 130 interrupted, 143 stopped."""
     from robustdistill.cli.root import root
 
     given = sys.argv[1:] if arguments is None else arguments

@@ -12,15 +12,17 @@ from robustdistill.cli.layout import labelled
 from robustdistill.cli.root import Settings, pass_settings, root
 
 EXISTING = click.Path(path_type=Path, exists=True)
+RESIZE = "edge in pixels that every image is scaled to: data.resize of params.yaml"
 
 
-@root.command()
+@root.command(acts_on_workspace=False)
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option("--recipe", default="digits", show_default=True, help="where to start from; listed below")
 @click.option("--name", help="of the registered model; default: the recipe's")
 @click.option("--download", is_flag=True, help="the recipe's data may be fetched from its public host")
 @click.option("--path", "source_path", type=EXISTING, help="where the data lies already")
 @click.option("--remote", help="URL or folder where DVC keeps data and results, for clones too; default: in DIRECTORY")
+@click.option("--resize", type=int, help=RESIZE)
 @pass_settings
 def init(
     settings: Settings,
@@ -30,6 +32,7 @@ def init(
     download: bool,
     source_path: Path | None,
     remote: str | None,
+    resize: int | None,
 ) -> None:
     """Make a workspace from a recipe.
 
@@ -50,7 +53,7 @@ def init(
     from robustdistill.actions.init import init as make
 
     settings.say(f"making {directory} from the recipe {recipe} (data, git and DVC: some seconds) ...")
-    made = make(directory, recipe, name=name, download=download, source_path=source_path, remote=remote)
+    made = make(directory, recipe, name=name, download=download, source_path=source_path, remote=remote, resize=resize)
     after = f"python flows/retrain.py --workspace {directory}"
     if not made.data.exists():
         after = f"robustdistill --workspace {directory} data add PATH"
@@ -65,8 +68,9 @@ def data() -> None:
 
 @data.command("add")
 @click.argument("path", type=EXISTING)
+@click.option("--resize", type=int, help=f"{RESIZE}; it is written there")
 @pass_settings
-def add(settings: Settings, path: Path) -> None:
+def add(settings: Settings, path: Path, resize: int | None) -> None:
     """Put new data in place.
 
     A class needs 30 different images or more (20 in train and 10 in test, where there are such folders). They are
@@ -74,6 +78,7 @@ def add(settings: Settings, path: Path) -> None:
 
     \b
       robustdistill --workspace mine data add photos/        photos/cat/1.png, photos/dog/2.png, ...
+      robustdistill --workspace mine data add photos/ --resize 64
     """
     from robustdistill.actions import data as actions
     from robustdistill.services import dvc_cli
@@ -81,11 +86,14 @@ def add(settings: Settings, path: Path) -> None:
     workspace = settings.workspace()
     with workspace.lock():  # not under a run that reads the data
         dvc_cli.require_repository(workspace.root)  # before the data are exchanged
-        done = actions.add(workspace, path)
+        done = actions.add(workspace, path, resize=resize)
         dvc_cli.add_data(workspace.root)
     text = done.markdown() if done.changed else "these data are there already"
+    edge = workspace.params().data.resize
+    sizes = "" if resize is None else f"\nparams.yaml: data.resize is {edge}"
     after = f"python flows/retrain.py --workspace {workspace.root}"
-    settings.answer(done.to_json(), f"{text}\ndata {done.after}\nnext: {after} (retrains what reads the data)")
+    told = f"{text}\ndata {done.after}{sizes}\nnext: {after} (retrains what reads the data)"
+    settings.answer(done.to_json() | {"resize": edge}, told)
 
 
 @data.command("report")
@@ -98,6 +106,7 @@ def data_report(settings: Settings) -> None:
     from robustdistill.actions import data as actions
 
     workspace = settings.workspace()
+    actions.require_there(workspace)
     prepared = workspace.artifacts / "prepare"
     changes = actions.report(prepared if prepared.exists() else None, workspace.data, workspace.params().data)
     settings.answer(changes.to_json(), changes.markdown())

@@ -12,7 +12,6 @@ from robustdistill.cli.layout import columns
 from robustdistill.cli.root import Settings, pass_settings, root
 
 MOST_SEEDS = 8  # as many as gate/two_way.py can take; that module is not imported for --help
-OPENING = "opening the registry (some seconds) ..."
 EXISTING = click.Path(path_type=Path, exists=True)
 
 
@@ -35,9 +34,7 @@ def predict(settings: Settings, images: tuple[Path, ...], model: Path | None, re
     from robustdistill.actions import serving
     from robustdistill.inputs.text import shown
 
-    if model is None:
-        settings.say(OPENING)
-    folder = model or serving.champion_folder(settings.workspace())
+    folder = model or serving.champion_folder(settings.workspace(), settings.say)
     found = serving.predict(folder, images, resize=resize)
     rows = [(shown(row["image"]), shown(row["class"]), f"{row['probability']:.3f}") for row in found]
     settings.answer(found, "\n".join("\t".join(row) for row in rows))
@@ -52,7 +49,7 @@ def versions(settings: Settings) -> None:
     """
     from robustdistill.actions import serving
 
-    settings.say(OPENING)
+    settings.say(serving.OPENING)
     found = serving.versions(settings.workspace())
     rows = [(row["name"], str(row["version"]), row["aliases"] or "-", row["sha256"][:12]) for row in found]
     table = columns(("model", "version", "aliases", "sha256"), rows)
@@ -176,6 +173,7 @@ def promote(settings: Settings, version: int, why: str, by: str) -> int:
     """
     from robustdistill.actions import by_hand, serving
 
+    by_hand.require_said(by, why)
     with serving.by_hand(settings.workspace(), f"promote {version}", why) as current:
         result = by_hand.judge_candidate(current, version)
         summary = current.conclude(by_hand.promote_candidate(current, version, result, by=by, why=why))
@@ -198,6 +196,7 @@ def rollback(settings: Settings, version: int | None, why: str, by: str) -> int:
     """
     from robustdistill.actions import by_hand, serving
 
+    by_hand.require_said(by, why)
     with serving.by_hand(settings.workspace(), "roll back", why) as current:
         summary = current.conclude(by_hand.roll_back(current, version, by=by, why=why))
     settings.answer(summary.to_json(), f"{summary.outcome}: {summary.sentence}")

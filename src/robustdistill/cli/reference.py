@@ -13,7 +13,7 @@ from robustdistill.cli.root import Settings, pass_settings, root
 WIDTH = 120  # of a table in a file or a pipe
 
 
-@root.command()
+@root.command(acts_on_workspace=False)
 @click.argument("name", required=False)
 @click.option("--markdown", is_flag=True, help="the table of docs/methods.md")
 @pass_settings

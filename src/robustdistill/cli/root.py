@@ -68,11 +68,11 @@ def _shared() -> list[click.Parameter]:
 
 
 class Command(click.Command):
-    """A command that takes the shared options behind its name, too."""
+    """A command that takes the shared options behind its name, too; --workspace only if it acts on one."""
 
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
+    def __init__(self, *arguments: Any, acts_on_workspace: bool = True, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
-        self.params += _shared()
+        self.params += [option for option in _shared() if acts_on_workspace or option.name != "home"]
 
 
 class Group(click.Group):
@@ -99,7 +99,7 @@ def root(context: click.Context) -> None:
       robustdistill --workspace demo predict IMAGE.png        ask the champion
 
     Exit codes: 0 done, 1 refused by the gate, 2 bad input, 3 the evaluation cannot be trusted, 4 a service failed,
-    70 a fault of ours.
+    70 a fault of ours, 130 interrupted (Ctrl-C), 143 stopped (SIGTERM).
 
     With --json an answer is JSON on stdout. So is an error, which is also a sentence on stderr:
     {"error": {"kind", "cause", "where", "fix", "exit_code"}}, kind: refused, bad_input, unhealthy, service_failed,

@@ -38,7 +38,8 @@ class Shapes:
         sizes = self._grouped(lambda shape: f"{shape[2]} × {shape[1]}")
         if len(sizes) > 1:
             edge = max(SMALLEST, min(SMALL, *(min(shape[1:]) for shape in self._counts)))
-            fix = f"set data.resize: {edge} in params.yaml (or another edge in pixels), or make all images one size"
+            fix = f"set data.resize: {edge} in params.yaml, or another edge in pixels (--resize {edge} of "
+            fix += "`robustdistill init` and `data add` does it), or make all images one size"
             faults.add(
                 BadInput(f"images of {len(sizes)} sizes: {_told(sizes, ' pixels', place)}", where=where, fix=fix)
             )

@@ -11,10 +11,12 @@ import yaml
 from pydantic import BaseModel
 
 from robustdistill import config
-from robustdistill.errors import unknown
+from robustdistill.errors import BadInput, unknown
 from robustdistill.recipes import specs
 
 COMMENT_COLUMN = 36
+NAME_RULE = "a letter, then letters, digits, - and _; 63 characters at most"
+RESIZE_RULE = "give the edge in pixels, as a whole number"
 HEADERS: dict[type[BaseModel], str] = {
     config.Params: "Everything that changes a model. The file is complete: a missing or unknown key is an error.\n"
     "# A wrong name or option is answered with the valid ones. After an edit, run the flow: it runs what changed.",
@@ -41,20 +43,31 @@ def _is_recipe(name: str) -> bool:
     return name.endswith(".yaml") and name != "dvc.yaml"
 
 
-def load(name: str, *, model_name: str | None = None) -> Recipe:
-    """The recipe with every default filled in. model_name: of the registered model, default the recipe's.
+def load(name: str, *, model_name: str | None = None, resize: int | None = None) -> Recipe:
+    """The recipe with every default filled in. model_name: of the registered model, resize: data.resize; default the
+    recipe's.
 
-    Raises BadInput that lists the choices.
+    Raises BadInput that lists the choices, or names the option of `init` that cannot be used.
     """
     if name not in names():
         raise unknown("recipe", name, names(), where="--recipe")
     where = f"recipes/{name}.yaml"
     content: dict[str, Any] = yaml.safe_load(files(__package__).joinpath(f"{name}.yaml").read_text(encoding="utf-8"))
-    params = config.options(
-        config.Params, specs.complete({"name": model_name or name, **content["params"]}, where), where=where
-    )
+    settings = specs.complete({"name": name, **content["params"]}, where)
+    params = config.options(config.Params, settings, where=where)
+    if model_name is not None:
+        params = _with(params, {"name": model_name}, "--name", NAME_RULE)
+    if resize is not None:
+        params = _with(params, {"data": config.dump(params.data) | {"resize": resize}}, "--resize", RESIZE_RULE)
     policy = config.options(config.Policy, content["policy"], where=where)
     return Recipe(name, content["about"], params, policy, bool(content.get("needs_path", False)))
+
+
+def _with(params: config.Params, changed: dict[str, Any], option: str, fix: str) -> config.Params:
+    try:
+        return config.options(config.Params, config.dump(params) | changed, where=option)
+    except BadInput as error:
+        raise BadInput(error.cause, where=error.where, fix=fix) from error
 
 
 def pipeline() -> str:

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from robustdistill.errors import BadInput
 from robustdistill.services.mlflow_address import Address, code, guarded
+from robustdistill.workspace import workspace_option
 
 DESCRIPTION_LENGTH = 4900  # 5000 in a database with fixed columns
 MODEL_TAG_LENGTH = 5000
@@ -35,6 +36,7 @@ class Version:
 class Registry:
     address: Address
     client: Any = field(repr=False)
+    workspace: Path | None = None
 
     @guarded
     def ensure(self, name: str, *, description: str = "") -> None:
@@ -97,14 +99,20 @@ class Registry:
         except MlflowException as error:
             if code(error) != "RESOURCE_DOES_NOT_EXIST":
                 raise
-        there = ", ".join(str(each.number) for each in self.versions(name)[:NAMED])
-        fix = f"the newest are {there}" if there else self.instead()
-        raise BadInput(f"{name} has no version {number}", where=self.address.shown, fix=fix)
+        there = [each.number for each in self.versions(name)]
+        raise BadInput(
+            f"{name} has no version {number}", where=self.address.shown, fix=_told(there) if there else self.instead()
+        )
 
     def instead(self) -> str:
         """What to do where a name has no version: the names that have some, else the flow, which makes the first."""
         there = ", ".join(self.names()[:NAMED])
-        return f"registered are {there}" if there else "run the flow: python flows/retrain.py --workspace DIR"
+        return f"registered are {there}" if there else f"run the flow: {self.flow}"
+
+    @property
+    def flow(self) -> str:
+        """The command that trains, judges and promotes."""
+        return f"python flows/retrain.py{workspace_option(self.workspace)}"
 
     @guarded
     def log_model(
@@ -180,6 +188,14 @@ class Registry:
                 raise
         fix = "copy run and path from its page: robustdistill ui"
         raise BadInput(f"MLflow has nothing at {location}", where=self.address.shown, fix=fix)
+
+
+def _told(numbers: Sequence[int]) -> str:
+    """The versions that there are, in words; newest first, one at least."""
+    if len(numbers) == 1:
+        return f"there is only version {numbers[0]}"
+    listed = ", ".join(map(str, numbers[:NAMED]))
+    return f"the newest are {listed}" if len(numbers) > NAMED else f"there are versions {listed}"
 
 
 def _version(item: Any) -> Version:

@@ -69,11 +69,13 @@ def _connect(address: Address) -> Any:
 
 @dataclass(frozen=True)
 class Store:
-    """A reachable MLflow. `client` is its MlflowClient; `files` is where an embedded store keeps artifacts."""
+    """A reachable MLflow. `client` is its MlflowClient; `files` is where an embedded store keeps artifacts; `workspace`
+    is the folder whose commands lead here, where it is one."""
 
     address: Address
     client: Any
     files: Path | None = None
+    workspace: Path | None = None
 
     @classmethod
     def open(cls, uri: str | None, work: Path) -> Self:
@@ -84,20 +86,21 @@ class Store:
         configure_environment()
         address = Address.find(uri, work)
         address.require_reachable()
+        home = work.parent if (work.parent / "params.yaml").is_file() else None
         if address.database is None:
             with failures(address):
-                return cls(address, _connect(address))
+                return cls(address, _connect(address), workspace=home)
         files = work.resolve() / "mlartifacts"
         with failures(address):
             for folder in (files, address.database.parent):
                 folder.mkdir(parents=True, exist_ok=True)
             with _locked(address.database.with_name(f"{address.database.name}.lock")):
-                return cls(address, _connect(address), files)
+                return cls(address, _connect(address), files, home)
 
     @property
     def registry(self) -> Registry:
         """The model registry of the same MLflow."""
-        return Registry(self.address, self.client)
+        return Registry(self.address, self.client, self.workspace)
 
     @guarded
     def experiment(self, name: str) -> str:
