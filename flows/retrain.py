@@ -161,6 +161,7 @@ def _chain(current: Session, progress: ProgressArtifacts, data_digest: str | Non
     try:
         qualify(current)
     except GateRefused as error:
+        current.withheld = dict.fromkeys(after, "the teacher did not qualify")
         mended.wait()  # what stays in use is said of the registry as it is then
         return _concluded(current, decide.refused_teacher(current, error.cause))
     run_stages(current, progress, after)

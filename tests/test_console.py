@@ -54,6 +54,10 @@ def test_a_failure_in_a_live_display_is_said(out: Console) -> None:
     [
         (_event("epoch", epoch=3, loss=0.5, val_clean=0.9, val_pgd=None), "epoch 3 · loss 0.500 · val_clean 0.900"),
         (_event("attack", name="apgd-ce", done=5, total=9, robust=4), "apgd-ce 5/9 images · 4 still robust"),
+        (
+            _event("attack", name="autoattack", part="square", done=0, total=9, robust=4, query=7, queries=500),
+            "autoattack 0/9 images · square query 7 of at most 500 · 4 still robust",
+        ),
         (_event("progress", done=5, total=9, unit="steps"), "5/9 steps"),
     ],
 )
@@ -65,7 +69,12 @@ def _summary() -> Summary:
     figure = {"accuracy": 0.75, "lower": 0.7, "upper": 0.8}
     rule = {"rule": "robust", "status": "fail", "sentence": "robust accuracy 75 % is below [the] floor"}
     return Summary(
-        "/w", "refused", "did not pass", [StageRow("teacher", True, 2.0), StageRow("student", False)],
+        "/w", "refused", "did not pass",
+        [
+            StageRow("teacher", True, 2.0),
+            StageRow("initial", False),
+            StageRow("student", False, withheld="the teacher did not qualify"),
+        ],
         [ModelRow("student", 10_168, figure, figure, {"pgd-20": figure})],
         {"rules": [rule], "gain": {"answer": "undecided", "sentence": "the sample does not tell"}},
         ["m version 1"], [("report", "/w/report.html")],
@@ -75,7 +84,9 @@ def _summary() -> Summary:
 def test_a_result_is_shown_whole(out: Console) -> None:
     console.show(_summary(), out)
     text = _text(out)
-    for words in ("unchanged", "10,168", "75.0 (70–80)", "[the] floor", "undecided", "REFUSED", "/w/report.html"):
+    rows = [" ".join(line.replace("│", " ").split()) for line in text.splitlines()]
+    assert {"teacher 2.0 run", "initial – unchanged", "student – not run: the teacher did not qualify"} <= set(rows)
+    for words in ("10,168", "75.0 (70–80)", "[the] floor", "undecided", "REFUSED", "/w/report.html"):
         assert words in text
 
 
@@ -100,6 +111,20 @@ def test_a_judgement_spells_its_eps(out: Console) -> None:
     told = {"threat": threat, "sample": {"n": 20}, "clean": figure, "robust": figure, "attacks": [], "notes": []}
     console.judgement({**told, "checks": [], "healthy": True, "robust_accuracy": 0.75}, out)
     assert "20 examples, linf eps 8/255" in " ".join(_text(out).split())
+
+
+def test_a_judgement_says_what_its_attacks_were(out: Console) -> None:
+    figure = {"accuracy": 0.75, "lower": 0.7, "upper": 0.8}
+    attacks = [
+        {"name": "pgd-20", "parts": ["pgd"], "note": "", **figure},
+        {"name": "margin_apgd", "parts": ["apgd-ce", "apgd-margin"], "note": "not AutoAttack: 2 classes", **figure},
+    ]
+    threat = {"norm": "linf", "eps": 8 / 255, "low": 0.0, "high": 1.0}
+    told = {"threat": threat, "sample": {"n": 20}, "clean": figure, "robust": figure, "attacks": attacks, "notes": []}
+    console.judgement({**told, "checks": [], "healthy": True, "robust_accuracy": 0.75}, out)
+    lines = _text(out).splitlines()
+    assert "margin_apgd (apgd-ce, apgd-margin): not AutoAttack: 2 classes" in lines
+    assert not [line for line in lines if line.startswith("pgd-20")]
 
 
 def test_a_summary_survives_json() -> None:

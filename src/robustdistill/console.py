@@ -56,7 +56,7 @@ def describe(record: Mapping[str, Any]) -> str:
         case "attack":
             robust = record.get("robust")
             held = f" · {robust} still robust" if robust is not None else ""
-            return f"{record.get('name')} {record.get('done')}/{record.get('total')} images{held}"
+            return f"{record.get('name')} {record.get('done')}/{record.get('total')} images{_asked(record)}{held}"
         case "progress":
             return f"{record.get('done')}/{record.get('total')} {record.get('unit', '')}"
         case "end":
@@ -65,6 +65,14 @@ def describe(record: Mapping[str, Any]) -> str:
             return f"{record.get('message')} {record.get('advice', '')}"
         case event:
             return str(record.get("message", event))
+
+
+def _asked(record: Mapping[str, Any]) -> str:
+    """How far the part of an attack is with the images in hand, where that was said."""
+    if "query" not in record:
+        return ""
+    part = f"{record['part']} " if record.get("part") else ""
+    return f" · {part}query {record['query']} of at most {record['queries']}"
 
 
 class LiveProgress:
@@ -161,7 +169,8 @@ def _stages_table(summary: Summary) -> Table:
     table.add_column("seconds", justify="right")
     table.add_column("")
     for row in summary.stages:
-        table.add_row(row.name, f"{row.seconds:.1f}" if row.ran else "–", "run" if row.ran else "[dim]unchanged[/]")
+        idle = f"not run: {escape(row.withheld)}" if row.withheld else "unchanged"
+        table.add_row(row.name, f"{row.seconds:.1f}" if row.ran else "–", "run" if row.ran else f"[dim]{idle}[/]")
     return table
 
 
@@ -206,6 +215,10 @@ def judgement(content: Mapping[str, Any], out: Console) -> None:
         table.add_row(escape(attack["name"]), _percent(attack), str(broken))
     table.add_row("[bold]worst case[/]", f"[bold]{_percent(content['robust'])}[/]", "")
     out.print(table)
+    for attack in content["attacks"]:
+        if attack["note"]:
+            parts = f" ({', '.join(attack['parts'])})" if len(attack["parts"]) > 1 else ""
+            out.print(f"[dim]{escape(attack['name'] + parts)}: {escape(attack['note'])}[/]", soft_wrap=True)
     for text in content["notes"]:
         out.print(f"[yellow]note[/]  {escape(text)}", soft_wrap=True)
     for item in content["checks"]:

@@ -59,7 +59,10 @@ def read(path: Path, offset: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def fraction(record: Mapping[str, Any]) -> float | None:
-    """How far a stage is, in [0, 1], from a progress or attack event; None for events that do not say."""
+    """How far a stage is, in [0, 1], from a progress or attack event; None for events that do not say. share: more
+    exactly than by what is done."""
+    if isinstance(share := record.get("share"), int | float):
+        return min(1.0, max(0.0, share))
     done, total = record.get("done"), record.get("total")
     if not isinstance(done, int | float) or not isinstance(total, int | float) or total <= 0:
         return None

@@ -13,6 +13,7 @@ import torch
 from judge_any import CLASSES, EDGE, images, margins
 from PIL import Image
 
+from robustdistill import judge as judging_judge
 from robustdistill import recipes
 from robustdistill.actions.judge_target import Place, short_name
 from robustdistill.cli import main
@@ -26,6 +27,7 @@ from robustdistill.release import onnx
 Judge = Callable[..., tuple[int, str, str]]
 EPS = 0.1
 X, Y = images()
+FULL_QUERIES = autoattack.QUERIES
 
 
 def robust(n: int = 40) -> float:
@@ -51,13 +53,31 @@ def test_results_lie_in_one_folder_and_are_never_overwritten(judge: Judge, here:
     assert Evidence.load(folder).robust.mean() == robust()
     assert json.loads((folder / "judgement.json").read_text())["robust_accuracy"] == robust()
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert judge("own:load", "--quick")[0] == 0
+    code, out, err = judge("own:load", "--quick", "--again")
+    assert code == 0 and "it is judged anew" in err and "already judged" not in err
     assert sorted(path.name for path in (here / "judged").iterdir()) == [folder.name, f"{folder.name}-2"]
     assert before == {path: path.read_bytes() for path in before}
     again = (here / "judged" / f"{folder.name}-2" / "judgement.json").read_bytes()
     assert again == (folder / "judgement.json").read_bytes()
     code, _, err = judge("own:load", "--out", str(folder))
     assert code == 2 and "the folder exists" in err
+
+
+def test_what_was_judged_already_is_shown_not_judged_again(
+    judge: Judge, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only where all that the figures depend on is the same: with other surrogates it is judged."""
+    first = json.loads(judge("own:rounded", "--quick", "--json")[1])
+    (folder,) = (here / "judged").iterdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(judging_judge, "evaluate", lambda *_, **__: pytest.fail("judged again"))
+        code, out, err = judge("own:rounded", "--quick", "--json")
+    assert (code, json.loads(out)) == (3, first)
+    assert f"already judged: judged/{folder.name}; --again judges anew" in err
+    assert "already judged" not in judge("own:rounded", "--quick", "--surrogate", "own:load")[2]
+    (folder / "judgement.json").write_text("{")
+    assert "it is judged anew" in judge("own:rounded", "--quick")[2]
+    assert len(list((here / "judged").iterdir())) == 3
 
 
 def test_the_page_says_what_was_found_and_needs_nothing_else(judge: Judge, here: Path) -> None:
@@ -181,6 +201,21 @@ def test_one_model_in_all_its_forms_gets_one_figure(judge: Judge, here: Path) ->
     assert "access" in {item["name"] for item in said["checks"] if not item["ok"]}
 
 
+def test_a_quick_look_at_a_black_box_is_what_the_help_says(judge: Judge, here: Path) -> None:
+    file, few = str(_cnn(here) / "model.onnx"), autoattack.QUICK_QUERIES
+    asked: list[int] = []
+    original = autoattack.SquareAttack
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(autoattack, "SquareAttack", lambda *a, **k: asked.append(k["n_queries"]) or original(*a, **k))
+        code, out, _ = judge(file, "--quick", threat="linf:0.01")
+        full = json.loads(judge(file, "--json", threat="linf:0.01")[1])
+    said = " ".join(out.split())
+    assert code == 3 and asked == [few, autoattack.QUERIES]
+    assert f"square-{few}: black box: {few} queries of scores for an example" in said
+    assert f"a quick look: Square with {few} queries" in said and "PGD" not in said
+    assert [attack["name"] for attack in full["attacks"]] == ["square"] and len(full["notes"]) == 1
+
+
 @pytest.mark.parametrize(
     ("arrays", "said"),
     [
@@ -227,6 +262,7 @@ def test_help_teaches(judge: Judge, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["judge", "--help"])
     said = capsys.readouterr().out
+    assert f"Square with {autoattack.QUICK_QUERIES} queries, not {FULL_QUERIES}" in " ".join(said.split())
     for word in ("package.module:factory", "model.onnx", "digits@champion", "--threat linf:8/255", "Exit codes"):
         assert word in said
 

@@ -62,6 +62,9 @@ def test_a_refused_teacher_stops_before_the_students(
     state = retrain.retrain(str(root), return_state=True)
     assert state.name == "Refused" and state.is_completed()
     assert "score@teacher" in stages.done
+    rows = {row["name"]: row["withheld"] for row in state.result()["stages"]}
+    assert {name for name, why in rows.items() if why} == set(chain.split(list(STAGES))[1])
+    assert rows["score@student"] == "the teacher did not qualify" and rows["score@teacher"] == ""
     assert not {"student", "control"} & {name.split("@")[-1] for name in stages.done}
 
 

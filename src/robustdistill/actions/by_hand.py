@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from robustdistill.actions import chain, champion, decide, promote, references
@@ -11,10 +13,9 @@ from robustdistill.actions.rescored import rescored
 from robustdistill.actions.session import Session
 from robustdistill.actions.summary import Outcome, Summary
 from robustdistill.actions.version import require_unaltered_results
-from robustdistill.config import Policy
 from robustdistill.errors import BadInput
+from robustdistill.gate.scorecard import Evidence
 from robustdistill.gate.verdict import Verdict, verdict
-from robustdistill.workspace import Workspace
 
 
 def require_said(by: str, why: str) -> None:
@@ -29,9 +30,11 @@ def _export(current: Session, name: str, version: int | str) -> Path:
     return champion.require(current.store, name, version, current.workspace.work / "models")
 
 
-def _policy(workspace: Workspace) -> Policy:
-    """Today's policy, less the question of gain: a registered version comes without its control."""
-    return workspace.policy().model_copy(update={"gain": "inform"})
+def _verdict(current: Session, judged: Evidence, others: Mapping[str, Evidence], export: Path) -> Verdict:
+    """Today's policy on a registered version, less the question of gain: it comes without its control."""
+    policy = current.workspace.policy().model_copy(update={"gain": "inform"})
+    found = verdict(policy, judged, None, others, decide.costs_of(export))
+    return replace(found, gain=None, rules=[rule for rule in found.rules if rule.rule != "gain"])
 
 
 def judge_candidate(current: Session, version: int) -> Verdict:
@@ -41,9 +44,9 @@ def judge_candidate(current: Session, version: int) -> Verdict:
     export = _export(current, f"{workspace.name}-candidates", version)
     found = rescored(workspace, export, current.run, up_to_date=False)
     if _is_champion(current, version):
-        return verdict(_policy(workspace), found, None, {}, decide.costs_of(export))
+        return _verdict(current, found, {}, export)
     against = references.gather(current)
-    return against.named(verdict(_policy(workspace), found, None, against.judged, decide.costs_of(export)))
+    return against.named(_verdict(current, found, against.judged, export))
 
 
 def _is_champion(current: Session, version: int) -> bool:
@@ -92,7 +95,7 @@ def judge_champion(current: Session) -> Summary:
     found = rescored(workspace, export, current.run, up_to_date=False)
     against = references.gather(current)
     best = {key: value for key, value in against.judged.items() if key != "champion"}
-    result = against.named(verdict(_policy(workspace), found, None, best, decide.costs_of(export)))
+    result = against.named(_verdict(current, found, best, export))
     outcome: Outcome = {"pass": "unchanged", "challenger": "unchanged", "unhealthy": "unhealthy"}.get(
         result.verdict, "refused"
     )  # type: ignore[assignment]

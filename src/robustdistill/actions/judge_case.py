@@ -30,7 +30,7 @@ LEAST = 20  # examples that a protocol asks for at least; fewer data are judged 
 class Request:
     """What was asked for. data, threat: default, those of the workspace. n: examples, default all.
 
-    surrogate: other targets, whose adversarial examples are replayed.
+    surrogate: other targets, whose adversarial examples are replayed. again: also what was judged already.
     """
 
     target: str
@@ -44,6 +44,7 @@ class Request:
     attacks: Attacks | None = None
     device: str | None = None
     out: Path | None = None
+    again: bool = False
 
     @property
     def as_workspace(self) -> bool:

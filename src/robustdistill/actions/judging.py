@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robustdistill.actions.judge_case import Case, Request, named, prepare
-from robustdistill.config import dump
 from robustdistill.errors import BadInput
 from robustdistill.journal import RUN_VARIABLE, Journal
 from robustdistill.machine import cores
@@ -32,10 +31,11 @@ JSON, HTML = "judgement.json", "report.html"
 
 @dataclass(frozen=True)
 class Result:
-    """folder: where everything was written. content: judgement.json."""
+    """folder: where everything was written. content: judgement.json. known: it was there already."""
 
     folder: Path
     content: dict[str, Any]
+    known: bool = False
 
     @property
     def healthy(self) -> bool:
@@ -48,7 +48,8 @@ def run(
     """Judges, and writes scorecard, outcomes, judgement.json and report.html into a new folder.
 
     workspace: for whatever the request leaves open, and for its registry. Finished pieces are kept beside the folder
-    until the end: the same request goes on where it was. What the user's code prints goes to stderr. Raises BadInput.
+    until the end: the same request goes on where it was. What was judged already, in everything that the figures depend
+    on, is not judged again unless asked to. What the user's code prints goes to stderr. Raises BadInput.
     """
     from robustdistill.engine import devices
 
@@ -76,7 +77,8 @@ def _run(
     debug: bool,
 ) -> Result:
     from robustdistill.actions.follow import Follower
-    from robustdistill.judge import evaluate, write
+    from robustdistill.judge import evaluate, identity, write
+    from robustdistill.judge.resume import Pieces
     from robustdistill.judge.sample import draw
     from robustdistill.stages.tools import Tools
 
@@ -85,10 +87,14 @@ def _run(
     sample = draw(
         case.examples.split(subject.low, subject.high), judge.examples, case.seed, compute.device, subject.trained_on
     )
-    out = request.out or _default(request, case, sample.digest())
+    given: dict[str, Any] = {"seed": case.seed, "adversaries": case.adversaries, "surrogates": case.surrogates}
+    with named(request.target):
+        key = identity(subject, sample, case.threat, judge, compute, **given)
+    out = request.out or _default(request, key)
+    if request.out is None and not request.again and (known := _known(out)):
+        return known
     scratch = out.with_name(f".{out.name}.work")
-    stored = len(list(scratch.glob("judge/*/*.npz")))
-    scratch.mkdir(parents=True, exist_ok=True)
+    stored = len(list(Pieces.of(scratch, key).folder.glob("*.npz")))
     journal = Journal(workspace.journal if workspace and request.as_workspace else scratch / "journal.jsonl", "judge")
     tools = Tools(compute=compute, journal=journal, scratch=scratch, debug=debug)
     mine = [lambda record, tell=tell: tell(record) if record["stage"] == "judge" else None for tell in listeners]
@@ -97,10 +103,7 @@ def _run(
             journal.write("note", message=f"going on from {scratch}: {stored} finished pieces of attacks")
         elif out.exists():
             journal.write("note", message=f"this was judged before, see {out}; it is judged anew")
-        found = evaluate(
-            subject, sample, case.threat, judge, tools,
-            seed=case.seed, adversaries=case.adversaries, surrogates=case.surrogates,
-        )  # fmt: skip
+        found = evaluate(subject, sample, case.threat, judge, tools, **given)
     out = out if request.out else _unused(out)
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -116,12 +119,21 @@ def _run(
     return Result(out, content)
 
 
-def _default(request: Request, case: Case, sample: str) -> Path:
+def _default(request: Request, key: object) -> Path:
+    """key: all that the judgement depends on."""
     from robustdistill.actions.judge_target import short_name
 
-    parts = [case.subject.key, sample, case.threat.to_json(), dump(case.protocol), case.seed]
-    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:8]
     return Path("judged") / f"{short_name(request.target)}-{digest}"
+
+
+def _known(out: Path) -> Result | None:
+    """What was judged into this folder, if it is all there: the folder appears as a whole."""
+    try:
+        content = json.loads((out / JSON).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return Result(out, content, known=True) if isinstance(content, dict) and "healthy" in content else None
 
 
 def _unused(out: Path) -> Path:
@@ -151,10 +163,13 @@ def _content(request: Request, case: Case, found: Judgement) -> dict[str, Any]:
 def _notes(request: Request, case: Case, found: Judgement) -> list[str]:
     """What a reader of the figures has to know."""
     from robustdistill.attacks import Access
+    from robustdistill.judge.autoattack import QUERIES, QUICK_QUERIES
 
     notes = []
     if case.subject.access < Access.GRADIENT:
         notes.append("an ONNX file without weights: black-box attacks only; --twin takes its weights")
+        if case.protocol.autoattack == "none":
+            notes.append(f"a quick look: Square with {QUICK_QUERIES} queries, not {QUERIES}: it breaks fewer examples")
     elif case.protocol.autoattack == "none":
         notes.append("PGD only, not AutoAttack: the robust accuracy may be too high")
     judged, there = len(found.trial.sample), len(case.examples)

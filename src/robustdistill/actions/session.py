@@ -33,6 +33,7 @@ class Session:
     recorder: Recorder
     changes: str = ""  # reports of changed data that this run shows, as markdown
     seconds: dict[str, float] = field(default_factory=dict)
+    withheld: dict[str, str] = field(default_factory=dict)  # stage -> why it did not run although it had to
     summary: Summary | None = None
     up_to_date: bool = False  # all stages are: set by the flow that ran them
     figures: dict[str, float] = field(default_factory=dict)  # metrics beyond those of the scorecards
@@ -50,7 +51,10 @@ class Session:
             self.seconds[record["stage"]] = float(record.get("seconds", 0.0))
 
     def stage_rows(self) -> list[StageRow]:
-        return [StageRow(name, name in self.seconds, self.seconds.get(name, 0.0)) for name in STAGES]
+        return [
+            StageRow(name, name in self.seconds, self.seconds.get(name, 0.0), self.withheld.get(name, ""))
+            for name in STAGES
+        ]
 
     def conclude(self, summary: Summary) -> Summary:
         """Keeps what the run came to, also on disk, for `robustdistill status`."""

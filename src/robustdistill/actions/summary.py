@@ -21,6 +21,7 @@ class StageRow:
     name: str
     ran: bool
     seconds: float = 0.0
+    withheld: str = ""  # why it did not run although it had to
 
 
 @dataclass(frozen=True)

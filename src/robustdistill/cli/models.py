@@ -67,9 +67,15 @@ def versions(settings: Settings) -> None:
 @click.option("--surrogate", multiple=True, help="another TARGET: what breaks it is tried here too; may be repeated")
 @click.option("--n", type=click.IntRange(min=1), help="judge only so many examples")
 @click.option("--seed", type=click.IntRange(min=0), help="of every random draw; default 0")
-@click.option("--quick", "attacks", flag_value="quick", help="PGD only: not AutoAttack, figures may be too high")
+@click.option(
+    "--quick",
+    "attacks",
+    flag_value="quick",
+    help="PGD only: not AutoAttack (an ONNX file alone: Square with 500 queries, not 5000), figures may be too high",
+)
 @click.option("--randomised", "attacks", flag_value="rand", help="AutoAttack's version for models that draw at random")
 @click.option("--device", help="as torch names it; default: cuda where there is one")
+@click.option("--again", is_flag=True, help="judge anew what was judged already")
 @click.option("--out", type=click.Path(path_type=Path), help="new folder for the results; default: judged/NAME-HASH")
 @pass_settings
 def judge(settings: Settings, /, **given: Any) -> int:
@@ -95,8 +101,10 @@ def judge(settings: Settings, /, **given: Any) -> int:
     The .npz holds `images` (n, H, W) or (n, H, W, C), uint8 or floats in [0, 1], which reach the model as
     (n, C, H, W), and `labels` (n,) from 0 on. In a workspace, data and threat model are its own unless given.
 
-    Attacks are those of a promotion: FGSM, PGD, AutoAttack. Importing factory runs its code. Stopped half-way, the
-    same command goes on where it was. The folder gets judgement.json, report.html and the outcome of each example.
+    Attacks are those of a promotion: FGSM, PGD, AutoAttack. An ONNX file alone gives no gradients: Square, and in a
+    workspace or with --surrogate what breaks other models. Importing factory runs its code. Stopped half-way, the same
+    command goes on where it was; finished, it shows what it found. The folder gets judgement.json, report.html and the
+    outcome of each example.
 
     Exit codes: 0 no check of the evaluation failed, 3 one did (the figure shows no robustness), 2 bad input.
     """
@@ -111,6 +119,8 @@ def judge(settings: Settings, /, **given: Any) -> int:
         result = judging.run(settings.workspace_if_any(), request, listeners=[listener], debug=settings.debug)
     finally:
         listener.close()
+    if result.known:
+        settings.say(f"already judged: {result.folder}; --again judges anew")
     if settings.as_json:
         settings.answer(result.content, "")
     else:

@@ -9,28 +9,31 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor, nn
 
-from robustdistill import attacks
+from robustdistill import __version__, attacks
 from robustdistill.attacks import Access, Attack
 from robustdistill.config import Judge, Params, Spec, dump
 from robustdistill.data.prepared import Prepared
+from robustdistill.engine.devices import Compute
 from robustdistill.engine.twin import Twin
 from robustdistill.errors import BadInput
 from robustdistill.judge import autoattack, bounds, scorecard
 from robustdistill.judge.around import around
 from robustdistill.judge.curve import curve
 from robustdistill.judge.health import checks
+from robustdistill.judge.progress import Progress
 from robustdistill.judge.resume import Pieces
 from robustdistill.judge.sample import Sample, draw
 from robustdistill.judge.subject import Subject
 from robustdistill.judge.transfer import stored
 from robustdistill.judge.trial import Trial, kind_of, label
+from robustdistill.models import weights
 from robustdistill.rng import derive, seeded
 from robustdistill.threat import ThreatModel
 
 if TYPE_CHECKING:
     from robustdistill.stages.tools import Tools
 
-__all__ = ["Judgement", "evaluate", "judge"]
+__all__ = ["Judgement", "evaluate", "identity", "judge"]
 
 SURROGATE: Spec = {"name": "pgd", "steps": 40, "goal": "margin", "keep": "best"}  # made on another model, replayed
 ASKED = 16  # examples whose logits are part of what a stored piece depends on
@@ -84,15 +87,21 @@ def evaluate(
     if not protocol.attacks and protocol.autoattack == "none" and adversaries is None:
         raise BadInput("without an attack there is nothing to judge", where="params.yaml: judge", fix="name attacks")
     attempts = [attacks.build(spec, f"judge.attacks[{number}]") for number, spec in enumerate(protocol.attacks)]
-    trial = _trial(subject, sample, threat, protocol, seed, tools, surrogates or {})
+    key = identity(
+        subject, sample, threat, protocol, tools.compute,
+        seed=seed, adversaries=adversaries, surrogates=surrogates,
+    )  # fmt: skip
+    progress, pieces = Progress(tools.journal), Pieces.of(tools.scratch, key)
+    trial = Trial(subject, sample, threat, derive(seed, "judge"), protocol.chunk, pieces, progress)
     _attack(trial, protocol, attempts)
     _transfer(trial, adversaries, surrogates or {})
     _last_word(trial, protocol)
-    found = curve(
-        subject, sample, threat, protocol.curve, protocol.curve_examples, derive(seed, "judge"), trial.attacked
-    )
+    progress.phase("accuracy at other eps")
+    found = curve(trial, protocol.curve, protocol.curve_examples)
+    progress.phase("health checks")
     bound = bounds.bound(trial)
     health = checks(trial, found) + bounds.check(trial, bound)
+    progress.phase("corruptions and other threats")
     card = scorecard.card(trial, found, health, subject.names) | {"bounds": bound.to_json(), "around": around(trial)}
     return Judgement(card, trial)
 
@@ -103,31 +112,31 @@ def write(out: Path, found: Judgement) -> None:
     scorecard.write(out, found.trial, found.card)
 
 
-def _trial(
+def identity(
     subject: Subject,
     sample: Sample,
     threat: ThreatModel,
     protocol: Judge,
-    seed: int,
-    tools: Tools,
-    surrogates: Mapping[str, nn.Module],
-) -> Trial:
-    key = {
+    compute: Compute,
+    *,
+    seed: int = 0,
+    adversaries: Path | None = None,
+    surrogates: Mapping[str, nn.Module] | None = None,
+) -> dict[str, Any]:
+    """All that a judgement depends on, as plain data: the same again gives the same figures."""
+    manifest = adversaries / "manifest.json" if adversaries else None
+    return {
+        "version": __version__,
         "model": subject.key,
         "sample": sample.digest(),
         "threat": threat.to_json(),
         "judge": dump(protocol),
         "seed": seed,
-        "compute": [tools.compute.device, tools.compute.threads],
+        "compute": [compute.device, compute.threads],
         "answers": _answers(subject.logits, sample),
-        "surrogates": {name: _answers(Twin(model).logits, sample) for name, model in surrogates.items()},
+        "adversaries": weights.digest(manifest) if manifest and manifest.exists() else None,
+        "surrogates": {name: _answers(Twin(model).logits, sample) for name, model in (surrogates or {}).items()},
     }
-
-    def report(name: str, done: int, total: int, robust: int) -> None:
-        tools.journal.write("attack", name=name, done=done, total=total, robust=robust)
-
-    pieces = Pieces.of(tools.scratch, key)
-    return Trial(subject, sample, threat, derive(seed, "judge"), protocol.chunk, pieces, report)
 
 
 def _answers(logits: Callable[[Tensor], Tensor], sample: Sample) -> str:
@@ -161,7 +170,8 @@ def _transfer(trial: Trial, adversaries: Path | None, surrogates: Mapping[str, n
 def _last_word(trial: Trial, protocol: Judge) -> None:
     subject = trial.subject
     if subject.access < Access.GRADIENT:
-        trial.black_box(autoattack.black_box(trial.threat, subject.shape))
+        quick = protocol.autoattack == "none"
+        trial.black_box(autoattack.black_box(trial.threat, subject.shape, quick=quick))
     elif protocol.autoattack != "none":
         suite = autoattack.suite(protocol.autoattack, trial.threat, subject.classes, subject.shape)
         trial.last_word(suite, rand=protocol.autoattack == "rand")

@@ -31,16 +31,18 @@ from robustdistill.threat import ThreatModel
 STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
 RAND = ("apgd-ce", "apgd-dlr")
 ITERATIONS, QUERIES, TARGETS, EOT = 100, 5000, 9, 20  # of the version "standard"; EOT of "rand"
+QUICK_QUERIES = 500  # of Square, for a quick look at a model that gives no gradients
 SMALLEST_L2_SQUARE = 5  # pixels of the shorter edge: Square's first pattern under L2 has h // 5 tiles
 
 
 @dataclass(frozen=True)
 class Suite:
-    """Which parts run, and the name under which the result is reported."""
+    """Which parts run, and the name under which the result is reported. queries: of Square, None for QUERIES."""
 
     name: str
     parts: tuple[str, ...]
     note: str = ""
+    queries: int | None = None
 
 
 def suite(version: Literal["standard", "rand"], threat: ThreatModel, classes: int, shape: tuple[int, ...]) -> Suite:
@@ -57,11 +59,14 @@ def suite(version: Literal["standard", "rand"], threat: ThreatModel, classes: in
     return Suite("margin_apgd", parts, f"not AutoAttack: {' and '.join(why)}")
 
 
-def black_box(threat: ThreatModel, shape: tuple[int, ...]) -> Suite:
-    """Square alone, for a model that gives no gradients. Raises BadInput where it cannot run."""
+def black_box(threat: ThreatModel, shape: tuple[int, ...], *, quick: bool = False) -> Suite:
+    """Square alone, for a model that gives no gradients; quick: by few queries, which its name says. Raises BadInput
+    where it cannot run."""
     if not _square_runs(threat, shape):
         raise BadInput(f"inputs of shape {list(shape)} are too small for Square", fix="give the weights too: --twin")
-    return Suite("square", ("square",), f"black box: {QUERIES} queries of scores for an example")
+    queries = QUICK_QUERIES if quick else QUERIES
+    name = f"square-{queries}" if quick else "square"
+    return Suite(name, ("square",), f"black box: {queries} queries of scores for an example", queries)
 
 
 def _square_runs(threat: ThreatModel, shape: tuple[int, ...]) -> bool:
@@ -69,19 +74,22 @@ def _square_runs(threat: ThreatModel, shape: tuple[int, ...]) -> bool:
 
 
 Served = Callable[[Tensor], NDArray[np.float32]]
+Heard = Callable[[int], None]
 
 
 class _UnitBox(nn.Module):
     """The model as a function of inputs in [0, 1], which is where the package clamps to.
 
     served: answers where no gradient is asked (Square, and half of FAB): the exported file does so in less time.
+    heard: is told of each question how many examples it is about.
     """
 
-    def __init__(self, model: nn.Module, served: Served | None, low: float, high: float) -> None:
+    def __init__(self, model: nn.Module, served: Served | None, heard: Heard, low: float, high: float) -> None:
         super().__init__()
-        self.model, self.served, self.low, self.span = model, served, low, high - low
+        self.model, self.served, self.heard, self.low, self.span = model, served, heard, low, high - low
 
     def forward(self, u: Tensor) -> Tensor:
+        self.heard(len(u))
         x = u.clone() if (self.low, self.span) == (0.0, 1.0) else self.low + u * self.span
         if self.served is not None and not torch.is_grad_enabled():
             return torch.from_numpy(self.served(x))
@@ -99,8 +107,12 @@ def _contiguous(grad: Tensor) -> Tensor:
 class AutoAttack:
     """The parts, set up for one model and one threat model. eps is scaled by the span of the box, as distances are.
 
-    model: in eval mode, weights frozen. served: the same function without gradients, on the processor.
+    model: in eval mode, weights frozen. served: the same function without gradients, on the processor. heard: is told
+    of each question to the model how many examples it is about: those of a piece that the parts have not broken.
+    queries: of Square.
     """
+
+    passes = 1  # for one gradient
 
     def __init__(
         self,
@@ -111,9 +123,12 @@ class AutoAttack:
         *,
         device: str = "cpu",
         served: Served | None = None,
+        heard: Heard = lambda _: None,
+        queries: int | None = None,
     ) -> None:
         self.threat, self.classes, self.seed = threat, classes, seed
-        self.model = _UnitBox(model, served, threat.low, threat.high)
+        self.queries = QUERIES if queries is None else queries
+        self.model = _UnitBox(model, served, heard, threat.low, threat.high)
         self._span = threat.high - threat.low
         self._common: dict[str, Any] = {
             "norm": {"linf": "Linf", "l2": "L2"}[threat.norm],
@@ -135,6 +150,13 @@ class AutoAttack:
         x_adv = ball(self.threat).project(self.threat.low + found * self._span, x)
         return torch.where(moved.view(-1, *[1] * (x.dim() - 1)), x_adv, x), heard
 
+    def cost(self, part: str) -> int:
+        """Questions that `run` puts to the model at most, a handful more or less."""
+        if part == "square":
+            return self.queries
+        each = min(TARGETS, self.classes - 1) if part in ("apgd-t", "fab-t") else 1
+        return ITERATIONS * each * (2 if part == "fab-t" else self.passes)  # FAB: a gradient, and what came of the step
+
     def warnings(self, x: Tensor, y: Tensor, *, rand: bool) -> list[str]:
         """What the package has to say of the model before any attack: randomised? probabilities for logits?"""
         unit = self._to_unit(x)
@@ -151,7 +173,8 @@ class AutoAttack:
         common = {**self._common, "seed": seed}
         targets = min(TARGETS, self.classes - 1)
         if part == "square":
-            return SquareAttack(self.model, p_init=0.8, n_queries=QUERIES, n_restarts=1, resc_schedule=False, **common)
+            common |= {"n_queries": self.queries, "n_restarts": 1}
+            return SquareAttack(self.model, p_init=0.8, resc_schedule=False, **common)
         if part == "fab-t":
             return FABAttack_PT(
                 self.model, n_restarts=1, n_iter=ITERATIONS, targeted=True, n_target_classes=targets, **common
@@ -168,9 +191,11 @@ class AutoAttack:
 class RandAutoAttack(AutoAttack):
     """The version for randomised models: gradients averaged over 20 passes."""
 
+    passes = EOT
+
     def _part(self, part: str, seed: int, logger: logging.Logger) -> Any:
         attack = super()._part(part, seed, logger)
-        attack.eot_iter = EOT
+        attack.eot_iter = self.passes
         return attack
 
 

@@ -8,12 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from robustdistill.attacks import Access, TorchTarget, build
 from robustdistill.config import Spec
-from robustdistill.judge.sample import Sample
-from robustdistill.judge.subject import Subject
+from robustdistill.judge.progress import Heard
+from robustdistill.judge.trial import Trial
 from robustdistill.rng import Draws
 from robustdistill.threat import ThreatModel
 
@@ -38,28 +37,20 @@ class Curve(NamedTuple):
     n: int
 
 
-def curve(
-    subject: Subject,
-    sample: Sample,
-    threat: ThreatModel,
-    factors: Sequence[float],
-    n: int,
-    seed: int,
-    attacked: nn.Module | None = None,
-) -> Curve:
+def curve(trial: Trial, factors: Sequence[float], n: int) -> Curve:
     """Attacks n examples of the sample (all, if fewer) at factor · eps, for each factor, and once at a huge eps.
 
     The ball at a smaller eps lies inside that at a larger one, so what broke an example once counts from there on.
-    attacked: what the attack asks, if not the model itself. Without gradients there is no curve: no points, of 0
-    examples.
+    Without gradients there is no curve: no points, of 0 examples.
     """
+    subject, sample, threat = trial.subject, trial.sample, trial.threat
     if subject.access < Access.GRADIENT:
         return Curve([], 0.0, 0)
-    draws = Draws(seed).fold("judge/curve")
+    draws = Draws(trial.seed).fold("judge/curve")
     positions = draws.choice(len(sample), min(n, len(sample)), "examples").astype(np.int64)
     batch = sample.batch(positions)
     clean = subject.reply(batch.x, batch.y).right
-    attack, target = build(ATTACK, "judge.curve"), TorchTarget(attacked or subject.model)
+    attack, target = build(ATTACK, "judge.curve"), Heard(TorchTarget(trial.attacked), trial.progress)
 
     def right(at: ThreatModel) -> NDArray[np.bool_]:
         return clean & subject.reply(attack(target, batch, at, draws), batch.y).right

@@ -20,6 +20,7 @@ from robustdistill.attacks.types import Target
 from robustdistill.config import Spec
 from robustdistill.engine.twin import Twin
 from robustdistill.judge import autoattack
+from robustdistill.judge.progress import Heard, Piece, Progress, queries
 from robustdistill.judge.rescaled import Rescaled, copied, scale_of
 from robustdistill.judge.resume import Arrays, Pieces
 from robustdistill.judge.sample import Sample
@@ -30,7 +31,6 @@ from robustdistill.threat import ThreatModel
 
 Flags = NDArray[np.bool_]
 Ints = NDArray[np.int64]
-Report = Callable[[str, int, int, int], None]  # name of the attack, examples done, of how many, still standing
 
 
 @dataclass
@@ -45,6 +45,20 @@ class Row:
     replayed_only: int = 0
 
 
+@dataclass(frozen=True)
+class Span:
+    """One part of an attack that has `count` of them. queries: that it takes at most for a piece."""
+
+    number: int = 0
+    count: int = 1
+    part: str = ""
+    queries: int = 1
+
+    def share(self, done: float) -> float:
+        """Of the whole attack, when this share of the part is done."""
+        return (self.number + done) / self.count
+
+
 @dataclass
 class Trial:
     """The state of one evaluation. standing [N]: not broken so far. worst: float32 [N, *shape], see `_keep`."""
@@ -55,7 +69,7 @@ class Trial:
     seed: int
     chunk: int
     pieces: Pieces
-    report: Report
+    progress: Progress
 
     def __post_init__(self) -> None:
         self.fresh = copied(self.subject.model)  # what health asks of attacked inputs first
@@ -77,11 +91,14 @@ class Trial:
         """One of the project's attacks, on all examples. target: another model that it is made for, then replayed."""
         row = Row(name, self.clean.copy(), kind, [attack.name])
         draws = Draws(self.seed).fold(f"judge/{name}")
+        # What breaks another model may stand here.
+        asked = Heard(target, self.progress) if target else Heard(self.twin, self.progress, attack.needs)
 
         def attacked(positions: Ints, piece: int) -> tuple[Tensor, list[str]]:
-            return attack(target or self.twin, self.sample.batch(positions), self.threat, draws), []
+            return attack(asked, self.sample.batch(positions), self.threat, draws), []
 
-        self._run(row, name, np.arange(len(self.sample)), attacked)
+        cost = queries(attack, self.subject.classes, self.subject.shape)
+        self._run(row, name, np.arange(len(self.sample)), attacked, Span(queries=cost))
         self.rows.append(row)
         return row
 
@@ -112,7 +129,10 @@ class Trial:
         kind = autoattack.RandAutoAttack if rand else autoattack.AutoAttack
         classes, device = self.subject.classes, self.sample.x.device
         served = self._queries(rand=rand) if device.type == "cpu" else None
-        attack = kind(self.twin.model, self.threat, classes, self.seed, device=str(device), served=served)
+        attack = kind(
+            self.twin.model, self.threat, classes, self.seed,
+            device=str(device), served=served, heard=self.progress.heard, queries=suite.queries,
+        )  # fmt: skip
         first = self.sample.batch(np.arange(min(self.chunk, len(self.sample))))
         self.warnings += attack.warnings(first.x, first.y, rand=rand)
         row = Row(suite.name, self.standing.copy(), role, list(suite.parts), suite.note)
@@ -123,7 +143,7 @@ class Trial:
                 batch = self.sample.batch(positions)
                 return attack.run(part, batch.x, batch.y, piece)
 
-            span = (number, len(suite.parts))
+            span = Span(number, len(suite.parts), part, attack.cost(part))
             self._run(row, f"{suite.name}-{part}", np.flatnonzero(self.standing), attacked, span)
             self.found_by[part] = before - int(self.standing.sum())
         row.note = f"{suite.note}; run on the examples that no earlier attack broke".lstrip("; ")
@@ -145,17 +165,24 @@ class Trial:
         key: str,
         positions: Ints,
         attack: Callable[[Ints, int], tuple[Tensor, list[str]]],
-        span: tuple[int, int] = (0, 1),
+        span: Span = Span(),
     ) -> None:
-        """Attacks in pieces of `chunk` and takes note. span: (number, count) of the parts of one attack."""
+        """Attacks in pieces of `chunk` and takes note."""
         total = len(self.sample)
-        if span[0] == 0 and len(positions):
-            self.report(row.name, 0, total, int(self.standing.sum()))  # a piece may take minutes
+        if span.number == 0 and len(positions):
+            self.progress.attack(row.name, 0.0, total, self._left())
         for piece, chosen in enumerate(self._chunks(positions)):
+            begin, end = (span.share(min(1.0, done * self.chunk / len(positions))) for done in (piece, piece + 1))
+            elsewhere = self._left() - int(self.standing[chosen].sum())
+            self.progress.begin(
+                Piece(row.name, span.part, begin, end, total, self._left(), elsewhere, max(1, span.queries))
+            )
             stored = self.pieces.get(f"{key}-{piece}", chosen, lambda c=chosen, p=piece: self._piece(attack, c, p))  # type: ignore[misc]
             self._note(row, chosen, stored)
-            share = (span[0] + min(1.0, (piece + 1) * self.chunk / max(1, len(positions)))) / span[1]
-            self.report(row.name, round(share * total), total, int(self.standing.sum()))
+            self.progress.attack(row.name, end, total, self._left())
+
+    def _left(self) -> int:
+        return int(self.standing.sum())
 
     def _chunks(self, positions: Ints) -> Iterator[Ints]:
         for begin in range(0, len(positions), self.chunk):

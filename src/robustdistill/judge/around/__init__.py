@@ -8,6 +8,7 @@ import numpy as np
 
 from robustdistill.attacks import Access, TorchTarget
 from robustdistill.judge.around import calibration, corruptions, minimal, threats
+from robustdistill.judge.progress import Heard
 from robustdistill.judge.trial import Trial
 from robustdistill.rng import Draws
 
@@ -28,7 +29,7 @@ def around(trial: Trial) -> dict[str, Any]:
     if len(subject.shape) == 3:
         found["corruptions"] = corruptions.block(subject, some(CORRUPTED), draws)
     if subject.access == Access.GRADIENT:
-        target = TorchTarget(subject.model)
+        target = Heard(TorchTarget(subject.model), trial.progress)
         found["threats"] = threats.block(subject, target, some(SCREENED), trial.threat, draws)
         found["nearest"] = minimal.block(target, some(MEASURED), trial.threat, draws)
     return found

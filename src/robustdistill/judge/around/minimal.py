@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from robustdistill.attacks import Batch, TorchTarget
+from robustdistill.attacks import Batch, Target
 from robustdistill.attacks.ball import ball
 from robustdistill.attacks.fab import FAB
 from robustdistill.rng import Draws
@@ -15,7 +15,7 @@ from robustdistill.threat import ThreatModel
 STEPS, TARGETS = 20, 3
 
 
-def block(target: TorchTarget, batch: Batch, threat: ThreatModel, draws: Draws) -> dict[str, Any]:
+def block(target: Target, batch: Batch, threat: ThreatModel, draws: Draws) -> dict[str, Any]:
     """The median over n examples, those that are wrong without an attack at 0; None where FAB finds too few."""
     attack = FAB(FAB.Config(steps=STEPS, targets=TARGETS))
     distance = attack.nearest(target, batch, ball(threat), draws)[1].cpu().numpy()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from robustdistill.attacks import Batch, TorchTarget, build
+from robustdistill.attacks import Batch, Target, build
 from robustdistill.config import Spec
 from robustdistill.judge.subject import Subject
 from robustdistill.rng import Draws
@@ -27,7 +27,7 @@ def others(threat: ThreatModel, features: int) -> list[ThreatModel]:
     return [*larger, ThreatModel(norm, eps, threat.low, threat.high)]  # type: ignore[arg-type]
 
 
-def block(subject: Subject, target: TorchTarget, batch: Batch, threat: ThreatModel, draws: Draws) -> dict[str, Any]:
+def block(subject: Subject, target: Target, batch: Batch, threat: ThreatModel, draws: Draws) -> dict[str, Any]:
     """Accuracy under each; the clean accuracy of the same n examples beside them."""
     attack, clean, rows = build(ATTACK, "judge.around"), subject.reply(batch.x, batch.y).right, []
     for at in others(threat, math.prod(batch.x.shape[1:])):

@@ -12,6 +12,7 @@ from robustdistill.attacks.ball import ball
 from robustdistill.config import Spec
 from robustdistill.gate.statistics import wilson
 from robustdistill.judge.health.check import Check, limit, rows_of
+from robustdistill.judge.progress import Heard
 from robustdistill.judge.trial import Trial
 from robustdistill.rng import Draws
 
@@ -51,7 +52,8 @@ def patient(trial: Trial) -> Check:
     broken = 0
     if len(at):
         batch = trial.sample.batch(at)
-        x_adv = build(PATIENT, "judge.health")(trial.twin, batch, trial.threat, Draws(trial.seed).fold("judge/patient"))
+        target, draws = Heard(trial.twin, trial.progress), Draws(trial.seed).fold("judge/patient")
+        x_adv = build(PATIENT, "judge.health")(target, batch, trial.threat, draws)
         broken = int((~trial.subject.reply(x_adv, batch.y).right).sum())
     # Of the standing examples tried; those that fell before cannot be gained.
     share = float(trial.standing.mean())

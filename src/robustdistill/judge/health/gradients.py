@@ -10,6 +10,7 @@ import torch
 from robustdistill.attacks import TorchTarget
 from robustdistill.attacks.goals import cross_entropy
 from robustdistill.judge.health.check import Check, limit, rows_of
+from robustdistill.judge.progress import Heard
 from robustdistill.judge.subject import BATCH
 from robustdistill.judge.trial import Trial
 
@@ -19,7 +20,7 @@ TINY = 1e-30  # largest entry of a gradient that counts as zero
 
 
 def flat(trial: Trial) -> Check:
-    target, sample = TorchTarget(trial.attacked), trial.sample
+    target, sample = Heard(TorchTarget(trial.attacked), trial.progress), trial.sample
     flat = []
     for begin in range(0, len(sample), BATCH):
         positions = np.arange(begin, min(begin + BATCH, len(sample)))
