@@ -5,6 +5,7 @@ import pytest
 from robustdistill.actions import champion
 from robustdistill.actions.package import EXPORT_FILES
 from robustdistill.actions.promote import promote, rollback
+from robustdistill.actions.register import SHA
 from robustdistill.errors import BadInput, ServiceFailed
 from robustdistill.services.mlflow_registry import Registry
 
@@ -73,3 +74,19 @@ def test_best_and_the_way_back_pass_over_what_was_withdrawn(store, work, registe
     assert champion.rivals(store, "toy") == [2, 1]
     assert rollback(store, "toy", None, by="me", why="more complaints", work=work).version == 1  # not 3 again
     assert [version.number for version in champion.confirmed(store, "toy")] == [1]
+
+
+def test_contents_that_were_withdrawn_stand_under_no_earlier_number(store, work, registered):
+    """A, then B, then A again: rolled back, A is gone under both its numbers, until a person goes back to one."""
+    for scale in (1.0, 2.0, 3.0):
+        promoted(store, work, registered(scale))
+    a = store.registry.version("toy", 1).tags[SHA]
+    promoted(store, work, 1)
+    assert rollback(store, "toy", None, by="me", why="complaints", work=work).version == 3
+    assert champion.withdrawn(store, "toy", a) == 4
+    assert champion.rivals(store, "toy") == [3, 2]
+    assert rollback(store, "toy", None, by="me", why="more", work=work).version == 2
+    with pytest.raises(BadInput, match="no earlier champion"):
+        rollback(store, "toy", None, by="me", why="and 1 holds what 4 held", work=work)
+    assert rollback(store, "toy", 1, by="me", why="it was the best after all", work=work).version == 1
+    assert champion.withdrawn(store, "toy", a) is None

@@ -229,3 +229,19 @@ def test_a_folder_without_git_and_dvc_is_bad_input(tmp_path: Path) -> None:
     for ask in (dvc_cli.status, dvc_cli.push, lambda root: dvc_cli.repro(root, "prepare")):
         with pytest.raises(BadInput, match=r"lost its \.git and its \.dvc"):
             ask(tmp_path)
+
+
+def test_a_stage_waits_for_a_dvc_by_hand_and_a_torn_lock_is_no_matter(root: Path) -> None:
+    """The lock is torn where a process was killed while it wrote it; DVC itself would refuse every command then."""
+    command = [sys.executable, "-m", "dvc", "repro", "--single-item", "prepare"]
+    lock = root / ".dvc" / "tmp" / "rwlock"
+    by_hand = subprocess.Popen(command, cwd=root, env=dvc_cli.environment({"PAUSE": "4"}))
+    until = time.monotonic() + 60
+    while not (lock.exists() and "prepare" in lock.read_text()) and time.monotonic() < until:
+        time.sleep(0.05)
+    dvc_cli.repro(root, "prepare")
+    assert by_hand.wait(5) == 0  # it had ended before ours began
+    assert "which has artifacts/prepare" in (root / "journal.jsonl").read_text()
+    lock.write_text('{"write": {')
+    dvc_cli.repro(root, "initial")
+    assert (root / "artifacts" / "initial" / "result").exists()

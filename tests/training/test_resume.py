@@ -188,31 +188,37 @@ def test_the_plan_of_the_checkpoint_goes_on(
 def test_a_plan_that_cannot_be_repeated_is_refused(
     bench: Bench, job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, key: str, value: str, said: str
 ) -> None:
-    interrupted(job(), bench, monkeypatch, 4)
-    path = bench.scratch / checkpoint.INDEX
-    record = json.loads(path.read_text())
-    record["plan"][key] = value
-    path.write_text(json.dumps(record))
+    plan = checkpoint.plan(bench.compute) | {key: value}
+    with monkeypatch.context() as there:
+        there.setattr(checkpoint, "plan", lambda _: plan)
+        interrupted(job(), bench, monkeypatch, 4)
     with pytest.raises(BadInput, match=said) as caught:
         fit(job(), bench)
     assert "delete" in caught.value.fix
 
 
-@pytest.mark.parametrize("harm", ["tensors", "index", "lost", "another job"])
+@pytest.mark.parametrize("harm", ["tensors", "index", "a step", "no plan", "lost", "another job"])
 def test_a_checkpoint_that_is_no_use_only_costs_time(
     bench: Bench, job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, harm: str
 ) -> None:
     interrupted(job(), bench, monkeypatch, 4)
-    (state,) = bench.scratch.glob("state-*")
+    (state,), path = bench.scratch.glob("state-*"), bench.scratch / checkpoint.INDEX
     if harm == "tensors":
         state.write_bytes(state.read_bytes()[:-1] + b"?")
     elif harm == "index":
-        (bench.scratch / checkpoint.INDEX).write_text("{")
+        path.write_text("{")
+    elif harm == "a step":
+        path.write_text(path.read_text().replace('"step": 4', '"step": -5'))
+    elif harm == "no plan":
+        path.write_text(
+            json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "plan"})
+        )
     elif harm == "lost":
         state.unlink()
     lr = 0.05 if harm == "another job" else 0.1
     resumed = fit(job(lr=lr), bench)
     assert not bench.events("resumed")
+    assert any("begun from the start" in event["message"] for event in bench.events("note"))
     fresh = fit(job(lr=lr), dataclasses.replace(bench, scratch=bench.scratch / "fresh"))
     assert resumed.history == fresh.history
 

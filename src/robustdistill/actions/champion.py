@@ -109,16 +109,28 @@ def _note(version: Version, say: Callable[[str], None]) -> None:
 
 
 def confirmed(store: Store, name: str) -> list[Version]:
-    """The versions of NAME that were promoted and stand by it: none abandoned by a crash or withdrawn by a rollback."""
-    return [version for version in store.registry.versions(name) if version.tags.get(STATE) == "confirmed"]
+    """The versions of NAME that were promoted and stand by it: none abandoned by a crash or withdrawn by a rollback,
+    nor an earlier one of contents that a rollback withdrew since, unless a person went back to it."""
+    versions, holder = store.registry.versions(name), store.registry.aliases(name).get(CHAMPION)
+    gone: dict[str, int] = {}
+    for version in versions:
+        if version.tags.get(STATE) == "withdrawn":
+            sha256 = version.tags.get(SHA, "")
+            gone[sha256] = max(version.number, gone.get(sha256, 0))
+    return [
+        version
+        for version in versions
+        if version.tags.get(STATE) == "confirmed"
+        and (version.number == holder or version.number > gone.get(version.tags.get(SHA, ""), 0))
+    ]
 
 
 def withdrawn(store: Store, name: str, sha256: str) -> int | None:
-    """The version of NAME with these contents that a rollback withdrew; None if it stands, or there is none."""
-    same = [version for version in store.registry.versions(name) if version.tags.get(SHA) == sha256]
-    if any(version.tags.get(STATE) == "confirmed" for version in same):
+    """The version of NAME with these contents that a rollback withdrew; None if they stand, or were never there."""
+    if any(version.tags.get(SHA) == sha256 for version in confirmed(store, name)):
         return None
-    return next((version.number for version in same if version.tags.get(STATE) == "withdrawn"), None)
+    same = [version for version in store.registry.versions(name) if version.tags.get(SHA) == sha256]
+    return max((version.number for version in same if version.tags.get(STATE) == "withdrawn"), default=None)
 
 
 def rivals(store: Store, name: str, threat: str | None = None) -> list[int]:

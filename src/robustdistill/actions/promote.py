@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robustdistill.actions import intent, reconcile
+from robustdistill.actions import champion, intent, reconcile
 from robustdistill.actions.absent import already, no_way_back
 from robustdistill.actions.intent import CHALLENGER, CHAMPION, PREVIOUS, Intent
 from robustdistill.actions.register import candidates, same
@@ -93,10 +93,9 @@ def rollback(store: Store, name: str, version: int | None, *, by: str, why: str,
 
 def _way_back(store: Store, name: str, aliases: Mapping[str, int]) -> int | None:
     """The version before the champion; if that was itself withdrawn, the newest that stands and is older."""
-    registry, previous = store.registry, aliases.get(PREVIOUS)
-    if previous is not None and registry.version(name, previous).tags.get(intent.STATE) == "confirmed":
+    standing, previous = [item.number for item in champion.confirmed(store, name)], aliases.get(PREVIOUS)
+    if previous in standing:
         return previous
-    standing = [item.number for item in registry.versions(name) if item.tags.get(intent.STATE) == "confirmed"]
     return max((number for number in standing if number < aliases.get(CHAMPION, 0)), default=None)
 
 

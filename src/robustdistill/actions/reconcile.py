@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from robustdistill.actions import intent, owner
+from robustdistill.actions import champion, intent, owner
 from robustdistill.errors import BadInput, ServiceFailed
 from robustdistill.services.mlflow_store import Store
 
@@ -52,7 +52,7 @@ def reconcile(store: Store, name: str, work: Path) -> list[str]:
     number = intent.target(store, found)
     if number is None:
         intent.clear(store, found, work)
-        return [f"a promotion of {name} had not reached the registry: dropped; the champion stays"]
+        return [f"a promotion of {name} had not reached the registry: dropped; {champion.stays(store, name)}"]
     try:
         intent.smoke_test(store, name, number)
     except (intent.Unsound, BadInput) as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 from robustdistill.config import dump
 from robustdistill.errors import BadInput, ServiceFailed, Unhealthy
 from robustdistill.gate.scorecard import Evidence
+from robustdistill.stages import catalog
 from robustdistill.workspace import Workspace
 
 
@@ -24,8 +25,12 @@ def sha256(export: Path) -> str:
 
 def _key(workspace: Workspace, export: Path) -> str:
     """What a re-scoring depends on: weights, sample, judge, threat model and the adversarial set."""
-    params = dump(workspace.params())
-    parts = [sha256(export), json.dumps({key: params[key] for key in ("seed", "threat", "judge")}, sort_keys=True)]
+    params, revision = dump(workspace.params()), catalog.get("score@student").revision
+    parts = [
+        sha256(export),
+        f"revision {revision}",
+        json.dumps({key: params[key] for key in ("seed", "threat", "judge")}, sort_keys=True),
+    ]
     manifests = [workspace.artifacts / stage / "manifest.json" for stage in ("prepare", "adversaries")]
     parts += [path.read_text(encoding="utf-8") for path in manifests]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]

@@ -21,7 +21,8 @@ from typing import Any
 import yaml
 
 from robustdistill import errors
-from robustdistill.services import git_cli, leash
+from robustdistill.journal import Journal
+from robustdistill.services import dvc_locks, git_cli, leash
 from robustdistill.stages import catalog
 from robustdistill.workspace import Workspace
 
@@ -36,6 +37,7 @@ CONFIG = """\
     verify = true
 """
 TAIL_LINES = 12
+BUSY = "it is being blocked by"  # how DVC says that another one has the files
 DIGEST = re.compile(r"[0-9a-f]{32}\.dir")
 DATA_FIX = "bring it back with `git checkout data.dvc`, or remove it: the next run writes it anew from data/"
 STOP_SECONDS = 5.0
@@ -63,6 +65,7 @@ def dvc(root: Path, *arguments: str) -> str:
 
 
 def _dvc(root: Path, *arguments: str) -> str:
+    dvc_locks.mend(root)
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
     done = subprocess.run(command, cwd=root, env=environment(), capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -215,7 +218,8 @@ def changed(root: Path) -> list[str]:
 def repro(root: Path, stage: str, env: Mapping[str, str] | None = None) -> None:
     """Runs one stage if it changed, through DVC, in a process group of its own that ends with this process.
 
-    Its output goes to .work/logs/<stage>.log. Raises what the stage itself raised, BadInput where git or DVC has lost
+    Its output goes to .work/logs/<stage>.log. Waits while a DVC of somebody else has the stage's files. Raises what
+    the stage itself raised, BadInput where git or DVC has lost
     the folder, or ServiceFailed.
     """
     require_repository(root)
@@ -223,11 +227,23 @@ def repro(root: Path, stage: str, env: Mapping[str, str] | None = None) -> None:
     log, record = workspace.log(stage), workspace.error(stage)
     log.parent.mkdir(parents=True, exist_ok=True)
     record.unlink(missing_ok=True)
+    _wait_for_others(workspace, catalog.get(stage))
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
     with log.open("wb") as sink:
         code = _supervise(command, root, environment({**leash.own(), **(env or {})}), sink)
     if code != 0:
         raise _failure(stage, code, log, record)
+
+
+def _wait_for_others(workspace: Workspace, stage: catalog.Stage) -> None:
+    def tell(entry: dvc_locks.Entry) -> None:
+        path = os.path.relpath(entry.path, workspace.root)
+        message = f"waits for `{entry.command}` (pid {entry.pid}), which has {path}"
+        Journal(workspace.journal, stage.name).write("note", message=message)
+
+    reads = [workspace.root / path for path in stage.reads.values()]
+    dvc_locks.mend(workspace.root)
+    dvc_locks.wait(workspace.root, reads, [workspace.root / stage.out], tell, _stopping)
 
 
 @contextmanager
@@ -295,6 +311,9 @@ def _failure(stage: str, code: int, log: Path, record: Path) -> errors.RobustDis
         return kind(f"{stage}: {said['cause']}", where=said["where"], fix=said["fix"])
     except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):
         tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-TAIL_LINES:])
+        if BUSY in tail:
+            fix = "wait until that process has ended and run it again: it goes on where it was"
+            return errors.ServiceFailed(f"{stage} was held by another DVC:\n{tail}", where=str(log), fix=fix)
         fix = "if it was killed, memory may have run out: choose a smaller batch or model" if code else ""
         return errors.ServiceFailed(
             f"{stage} ended with code {code} and left no reason:\n{tail}", where=str(log), fix=fix

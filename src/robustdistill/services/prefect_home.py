@@ -11,6 +11,8 @@ from typing import Any
 
 import psutil
 
+from robustdistill.errors import ServiceFailed
+
 STARTUP_SECONDS = 120  # Prefect's own limit of 20 s is too near on a busy machine
 
 
@@ -42,8 +44,22 @@ def configured(home: Path, *, quiet: bool = True) -> Iterator[bool]:
         }
     if quiet:
         _mute_console()
-    with temporary_settings(settings):
+    with temporary_settings(settings), _named_if_late(home):
         yield embedded
+
+
+@contextmanager
+def _named_if_late(home: Path) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if "ephemeral Prefect API server" not in str(error):
+            raise
+        raise ServiceFailed(
+            f"Prefect's embedded server did not answer within {STARTUP_SECONDS} s",
+            where=str(home),
+            fix="start again when the machine is less busy, or name a running server: PREFECT_API_URL",
+        ) from error
 
 
 def end_orphans(home: Path) -> int:

@@ -1,11 +1,12 @@
 """Exact checkpoints: everything the next step depends on, so that a killed run ends bit-equal to one that was not.
 
-Two files: `state-<step>.safetensors`, then `checkpoint.json`, which names it by hash. The JSON is replaced in one
-move, so there is always a whole checkpoint or none; draws need no state (rng.py).
+Two files: `state-<step>.safetensors`, then `checkpoint.json`, which names it by hash and ends with a hash of itself.
+The JSON is replaced in one move, so there is always a whole checkpoint or none; draws need no state (rng.py).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from robustdistill.errors import BadInput
 from robustdistill.models.weights import digest, read_tensors, write_tensors
 from robustdistill.workspace import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 SECONDS = 2.0  # between two checkpoints, at least
 SHARE = 0.04  # of the time, at most
 INDEX = "checkpoint.json"
@@ -51,6 +52,11 @@ class Checkpoints:
         self._seconds, self._share = SECONDS, SHARE
         self._written, self._cost = time.monotonic(), 0.0
 
+    @property
+    def present(self) -> bool:
+        """Whether there is something by the name of a checkpoint, of use or not."""
+        return (self.folder / INDEX).exists()
+
     def due(self) -> bool:
         return time.monotonic() - self._written >= max(self._seconds, self._cost / self._share)
 
@@ -61,7 +67,8 @@ class Checkpoints:
         state = self.folder / f"state-{record['step']}.safetensors"
         write_tensors(tensors, state)
         index = {"format": FORMAT, "job": self._job, "plan": self._plan, "state": state.name, "sha256": digest(state)}
-        write_atomically(self.folder / INDEX, json.dumps(index | {"record": dict(record)}))
+        index["record"] = dict(record)
+        write_atomically(self.folder / INDEX, json.dumps(index | {"seal": _seal(index)}))
         for old in _states(self.folder):
             if old != state:
                 old.unlink(missing_ok=True)
@@ -73,7 +80,7 @@ class Checkpoints:
         index = read_index(self.folder)
         if index is None or index.get("job") != self._job:
             return None
-        state = self.folder / str(index["state"])
+        state = self.folder / index["state"]
         if not state.is_file() or digest(state) != index["sha256"]:
             return None
         return Saved(index["record"], read_tensors(state))
@@ -91,11 +98,19 @@ def _states(folder: Path) -> list[Path]:
 
 
 def read_index(folder: Path) -> dict[str, Any] | None:
+    """What checkpoint.json says; None if there is none, or it is not whole."""
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return index if isinstance(index, dict) and index.get("format") == FORMAT else None
+    if not isinstance(index, dict) or index.get("format") != FORMAT or index.pop("seal", None) != _seal(index):
+        return None
+    return index
+
+
+def _seal(index: Mapping[str, Any]) -> str:
+    """Of what an index says: damage to it is found like damage to the tensors."""
+    return hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
 
 
 def resumed_plan(folder: Path, job: str, compute: Compute) -> Compute:

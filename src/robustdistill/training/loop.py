@@ -110,6 +110,8 @@ class _Loop:
         if saved is not None:
             self._restore(saved)
             self.journal.write("resumed", message=f"goes on at step {self.step} of {self.total}")
+        elif self.checkpoints.present:
+            self.journal.write("note", message="the checkpoint is damaged or another job's: begun from the start")
         for epoch in range(self.step // self.steps, self.job.training.epochs):
             self._epoch(epoch)
             self._close(epoch)
