@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -327,3 +328,14 @@ def test_versions_have_a_header(
     rows.clear()
     assert _run("--workspace", str(workspace.root), "versions") == 0
     assert capsys.readouterr().out == "nothing is registered yet: run the flow\n"
+
+
+def test_init_that_is_stopped_leaves_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "robustdistill.cli", "init", "W", "--recipe", "digits"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 60
+    while not list(tmp_path.iterdir()) and time.monotonic() < until:
+        time.sleep(0.02)
+    process.terminate()
+    assert process.wait(30) == 143
+    assert list(tmp_path.iterdir()) == []

@@ -117,7 +117,10 @@ class Learner(Strict):
 
 class Teacher(Learner):
     source: Literal["train", "file", "registry"] = Field(default="train", description="file, registry: `teacher use`")
-    warm_start: Literal["none", "champion"] = Field(default="none", description="first weights when training anew")
+    warm_start: Literal["none", "champion", "pinned"] = Field(
+        default="none",
+        description="first weights when training anew: drawn, the champion's teacher, or of `teacher use --start`",
+    )
     adversaries: Literal["none", "start", "replay"] = Field(
         default="none", description="start: attacks begin at the stored set; replay: stored examples join each batch"
     )

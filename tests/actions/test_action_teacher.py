@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from robustdistill import recipes
-from robustdistill.actions import teacher
+from robustdistill.actions import decide, teacher
 from robustdistill.errors import BadInput
 from robustdistill.models import build, weights
 from robustdistill.models.spec import ModelSpec
@@ -81,7 +81,8 @@ def test_only_the_named_keys_of_params_change(workspace: Workspace, own: Path) -
         (before, after) for before, after in zip(text.splitlines(), path.read_text().splitlines(), strict=True)
         if before != after
     ]  # fmt: skip
-    assert [after.split()[:2] for _, after in changed] == [["warm_start:", "champion"]]
+    assert [after.split()[:2] for _, after in changed] == [["warm_start:", "pinned"]]
+    assert not decide.asks_for_champion(workspace, ["teacher"])  # so that a flow leaves the pin alone
     teacher.use_none(workspace)
     assert path.read_text() == text
     assert json.loads(workspace.pin.read_text()) == teacher.NO_PIN

@@ -258,6 +258,12 @@ def test_a_twin_is_for_onnx_only(here: Path) -> None:
         find("own:load", Place(None, here, Compute("cpu", 1)), "own:load")
 
 
+def test_a_twin_gives_gradients(judge: Judge, here: Path) -> None:
+    file = str(_cnn(here) / "model.onnx")
+    code, _, err = judge(file, "--twin", file, "--quick")
+    assert code == 2 and "gives none of" in err and "--twin" in err
+
+
 def test_help_teaches(judge: Judge, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["judge", "--help"])

@@ -97,7 +97,7 @@ def test_a_teacher_that_cannot_be_used_is_refused(stage: Stage, reads: dict[str,
 def test_a_warm_start_begins_from_the_pinned_weights(stage: Stage, reads: dict[str, Path]) -> None:
     pin(reads, "start")
     frozen = make_params(
-        teacher={"warm_start": "champion", "training": TRAINING | {"lr": 1e-12, "epochs": 1, "weight_decay": 0.0}}
+        teacher={"warm_start": "pinned", "training": TRAINING | {"lr": 1e-12, "epochs": 1, "weight_decay": 0.0}}
     )
     out = stage(teacher, frozen, "teacher")
     start = models.build(weights.load(out).spec, 7, "foreign")
@@ -114,7 +114,7 @@ def test_a_first_run_has_no_champion_to_begin_from(stage: Stage, tools: Tools) -
 def test_a_warm_start_of_another_architecture_is_refused(stage: Stage, reads: dict[str, Path]) -> None:
     pin(reads, "start", model={"name": "small_cnn", "size": "micro"})
     with pytest.raises(BadInput, match="micro"):
-        stage(teacher, make_params(teacher={"warm_start": "champion"}), "teacher")
+        stage(teacher, make_params(teacher={"warm_start": "pinned"}), "teacher")
 
 
 @pytest.mark.parametrize("change", [{"classes": 3}, {"shape": (1, 9, 9)}, {"high": 255.0}])

@@ -88,6 +88,12 @@ def test_the_teacher_trains_on_stored_examples(stage: Stage, use: str) -> None:
     assert summary(plain)["sha256"] != summary(changed)["sha256"]
 
 
+def test_a_start_that_nothing_would_begin_at_is_refused(stage: Stage) -> None:
+    params = make_params(teacher={"adversaries": "start", "objective": {"name": "ce"}})
+    with pytest.raises(BadInput, match="'ce' has no attack that could begin"):
+        stage(teacher, params, "teacher")
+
+
 @pytest.mark.slow
 def test_resnet50_teaches_mobilenet(tmp_path: Path, tools: Tools) -> None:
     write_prepared(tmp_path / "colour", shape=(3, 8, 8), n=8)

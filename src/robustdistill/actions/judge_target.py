@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from robustdistill.attacks import Access
 from robustdistill.data.examples import Examples
 from robustdistill.engine.devices import Compute
 from robustdistill.errors import BadInput
@@ -125,7 +126,14 @@ def _version(text: str) -> tuple[str, str]:
 def _onnx(path: Path, place: Place, twin: Open | None) -> Open:
     def opened(examples: Examples) -> Subject:
         if twin is not None:
-            return twin(examples).as_file(path, place.compute)
+            weights = twin(examples)
+            if weights.access < Access.GRADIENT:
+                raise BadInput(
+                    "a twin is there for its gradients, which this gives none of",
+                    where="--twin",
+                    fix="FILE.safetensors or package.module:factory",
+                )
+            return weights.as_file(path, place.compute)
         columns = foreign.columns(Served.foreign(path, place.compute.threads, examples.shape), _probe(examples))
         return Subject.of_file(path, place.compute, shape=examples.shape, names=_names(examples, columns, str(path)))
 

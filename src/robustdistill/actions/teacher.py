@@ -159,7 +159,7 @@ def _keep(workspace: Workspace, folder: Path, digest: str, role: Role, origin: s
     if role == "teacher":
         _set(workspace, source=source)
     else:
-        _set(workspace, source="train", warm_start="champion")
+        _set(workspace, source="train", warm_start="pinned")
     return digest
 
 

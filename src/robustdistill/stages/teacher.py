@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from robustdistill import objectives
 from robustdistill.config import Params, Strict, options
 from robustdistill.data.prepared import Prepared
 from robustdistill.data.seen import Seen, read_ids
@@ -48,6 +49,12 @@ def run(params: Params, reads: Mapping[str, Path], out: Path, tools: Tools) -> N
 
 def _train(params: Params, reads: Mapping[str, Path], out: Path, tools: Tools) -> None:
     stored = None
+    if params.teacher.adversaries == "start" and not objectives.build(params.teacher.objective).adversarial:
+        raise BadInput(
+            f"objective {params.teacher.objective['name']!r} has no attack that could begin at stored examples",
+            where="teacher.adversaries",
+            fix="replay or none, or an objective that attacks, such as pgd_at",
+        )
     if params.teacher.adversaries != "none":
         stored = Stored.open(reads["adversaries"], params.teacher.adversaries, params.teacher.replay_share)
     start, news = _start(params, reads, tools)
