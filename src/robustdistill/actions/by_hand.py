@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from robustdistill.actions import chain, champion, decide, promote, references
+from robustdistill.actions import chain, champion, decide, looks, promote, references
 from robustdistill.actions.replay import replay
 from robustdistill.actions.rescored import rescored, sha256
 from robustdistill.actions.session import Session
@@ -33,7 +33,8 @@ def judge_candidate(current: Session, version: int) -> Verdict:
     if _is_champion(current, export):
         return verdict(_policy(workspace), found, None, {}, decide.costs_of(export))
     against = references.gather(current)
-    return against.named(verdict(_policy(workspace), found, None, against.judged, decide.costs_of(export)))
+    result = against.named(verdict(_policy(workspace), found, None, against.judged, decide.costs_of(export)))
+    return looks.named(workspace, result)
 
 
 def _is_champion(current: Session, export: Path) -> bool:
@@ -83,6 +84,7 @@ def judge_champion(current: Session) -> Summary:
     against = references.gather(current)
     best = {key: value for key, value in against.judged.items() if key != "champion"}
     result = against.named(verdict(_policy(workspace), found, None, best, decide.costs_of(export)))
+    result = looks.named(workspace, result)
     outcome: Outcome = {"pass": "unchanged", "challenger": "unchanged", "unhealthy": "unhealthy"}.get(
         result.verdict, "refused"
     )  # type: ignore[assignment]

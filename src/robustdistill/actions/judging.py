@@ -14,11 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from robustdistill.actions import looks
 from robustdistill.actions.judge_case import Case, Request, named, prepare
 from robustdistill.config import dump
 from robustdistill.errors import BadInput
 from robustdistill.journal import RUN_VARIABLE, Journal
 from robustdistill.machine import cores
+from robustdistill.release.around import line
 from robustdistill.services import leash
 from robustdistill.workspace import Workspace, write_atomically
 
@@ -101,12 +103,16 @@ def _run(
             subject, sample, case.threat, judge, tools,
             seed=case.seed, adversaries=case.adversaries, surrogates=case.surrogates,
         )  # fmt: skip
+    if workspace:
+        looks.note(workspace, found.card, "judge")
     out = out if request.out else _unused(out)
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
         write(part, found)
         content = _content(request, case, found)
+        if workspace:
+            content["looks"] = looks.at(workspace, found.card["sample"]["digest"]).to_json()
         write_atomically(part / JSON, json.dumps(content, indent=2, sort_keys=True) + "\n")
         write_atomically(part / HTML, _page(request, case, found, content))
         part.rename(out)
@@ -142,6 +148,7 @@ def _content(request: Request, case: Case, found: Judgement) -> dict[str, Any]:
         "robust_accuracy": card["robust"]["accuracy"],
         "clean_accuracy": card["clean"]["accuracy"],
         "checks": card["health"],
+        "in_short": line(card),
         "target": request.target,
         "data": str(request.data) if request.data else "the workspace's test set",
         "notes": _notes(request, case, found),
@@ -175,4 +182,5 @@ def _page(request: Request, case: Case, found: Judgement, content: dict[str, Any
     x, x_adv = (tensor.cpu().numpy() for tensor in (trial.sample.x, trial.worst))
     shown = Shown(x, x_adv, trial.sample.labels, trial.subject.served(trial.worst), trial.clean, trial.standing)
     facts = {"target": request.target, "data": content["data"], "seed": str(case.seed)}
+    facts |= {"test set": content["looks"]["sentence"]} if "looks" in content else {}
     return render(found.card, shown, title=request.target, healthy=found.healthy, notes=content["notes"], facts=facts)

@@ -187,7 +187,8 @@ def _replayed(trial: Trial, surrogates: Mapping[str, nn.Module]) -> None:
     """What is made for other models now, by one attack each."""
     attack = attacks.build(SURROGATE, "judge.surrogates")
     for name, model in surrogates.items():
-        trial.own(f"{REPLAYED}{name}", attack, "transfer", Twin(model))
+        row = trial.own(f"{REPLAYED}{name}", attack, "transfer", Twin(model))
+        row.note = f"made for {name}"
 
 
 def _last_word(trial: Trial, protocol: Judge) -> None:
