@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -88,6 +89,21 @@ def test_a_result_is_shown_whole(out: Console) -> None:
     assert {"teacher 2.0 run", "initial – unchanged", "student – not run: the teacher did not qualify"} <= set(rows)
     for words in ("10,168", "75.0 (70–80)", "[the] floor", "undecided", "REFUSED", "/w/report.html"):
         assert words in text
+
+
+def test_the_weakest_class_and_what_surrounds_the_student_are_shown(out: Console) -> None:
+    figure = {"accuracy": 0.75, "lower": 0.7, "upper": 0.8}
+    weakest = {"class": "[8]", "n": 29, "accuracy": 0.172}
+    replayed = {"pgd-20": figure, "transfer-teacher": figure}
+    models = [
+        ModelRow("control", 5, figure, figure, {"pgd-20": figure}, weakest, "not shown"),
+        ModelRow("student", 5, figure, figure, replayed, weakest, "corruptions 81.0 %"),
+    ]
+    console.show(replace(_summary(), models=models, looks="looked at 7 times"), out)
+    text = _text(out)
+    for words in ("17.2 ([8], n 29)", "around the student: corruptions 81.0 %", "looked at 7 times"):
+        assert words in text
+    assert "not shown" not in text and "transfer-teacher" not in text  # one model faced it: it stands in `around`
 
 
 def test_a_narrow_terminal_keeps_the_names_of_the_models() -> None:

@@ -150,18 +150,24 @@ def _percent(figure: Mapping[str, Any] | None) -> str:
 
 
 def models_table(models: list[ModelRow]) -> Table:
-    """The models side by side: parameters, clean and every attack, each with its interval."""
-    attacks = list(dict.fromkeys(name for model in models for name in model.attacks))
+    """The models side by side: parameters, clean and every attack that all faced, each with its interval."""
+    names = dict.fromkeys(name for model in models for name in model.attacks)
+    attacks = [name for name in names if len(models) == 1 or sum(name in model.attacks for model in models) > 1]
     table = Table(title="accuracy in % (95 % interval)", title_style="dim", title_justify="left", padding=(0, 0))
     table.add_column("model", no_wrap=True, min_width=max((len(model.name) for model in models), default=0))
-    for heading in ("parameters", "clean", *attacks, "worst case"):
+    for heading in ("parameters", "clean", *attacks, "worst case", "worst class"):
         table.add_column(heading, justify="right", no_wrap=True)
     for model in models:
         rows = [_percent(model.attacks.get(name)) for name in attacks]
-        table.add_row(
-            model.name, f"{model.parameters:,}", _percent(model.clean), *rows, f"[bold]{_percent(model.robust)}[/]"
-        )
+        figures = f"{model.parameters:,}", _percent(model.clean), *rows, f"[bold]{_percent(model.robust)}[/]"
+        table.add_row(model.name, *figures, _weakest(model.worst_class))
     return table
+
+
+def _weakest(found: Mapping[str, Any] | None) -> str:
+    if not found:
+        return "–"
+    return f"{100 * found['accuracy']:.1f} [dim]({escape(str(found['class']))}, n {found['n']})[/]"
 
 
 def _stages_table(summary: Summary) -> Table:
@@ -189,6 +195,11 @@ def show(summary: Summary, out: Console) -> None:
         out.print(_stages_table(summary))
     if summary.models:
         out.print(models_table(summary.models))
+        for model in summary.models:
+            if model.name == "student" and model.around:
+                out.print(f"[dim]around the student:[/] {escape(model.around)}", soft_wrap=True)
+    if summary.looks:
+        out.print(f"[dim]{escape(summary.looks)}[/]", soft_wrap=True)
     if summary.verdict:
         out.print(_gate_table(summary.verdict))
         gain = summary.verdict.get("gain")
@@ -214,11 +225,15 @@ def judgement(content: Mapping[str, Any], out: Console) -> None:
         broken = round(n * (clean["accuracy"] - attack["accuracy"]))
         table.add_row(escape(attack["name"]), _percent(attack), str(broken))
     table.add_row("[bold]worst case[/]", f"[bold]{_percent(content['robust'])}[/]", "")
+    if weakest := content.get("worst_class", {}).get("robust"):
+        table.add_row("worst class", _weakest(weakest), "")
     out.print(table)
     for attack in content["attacks"]:
         if attack["note"]:
             parts = f" ({', '.join(attack['parts'])})" if len(attack["parts"]) > 1 else ""
             out.print(f"[dim]{escape(attack['name'] + parts)}: {escape(attack['note'])}[/]", soft_wrap=True)
+    for text in filter(None, (content.get("in_short"), content.get("looks", {}).get("sentence"))):
+        out.print(f"[dim]{escape(text)}[/]", soft_wrap=True)
     for text in content["notes"]:
         out.print(f"[yellow]note[/]  {escape(text)}", soft_wrap=True)
     for item in content["checks"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -106,6 +107,23 @@ def test_align_takes_common_examples() -> None:
     pair = align(ours, theirs, what="both")
     assert pair.ours.ids.tolist() == pair.theirs.ids.tolist() == [3, 4, 5]
     assert pair.discordant("robust") == (3, 0)
+
+
+def test_what_was_made_for_others_counts_for_a_floor_and_in_no_comparison() -> None:
+    theirs = evidence(ROBUST)
+    replayed = {"transfer-teacher": np.arange(12) >= 3}
+    ours = dataclasses.replace(theirs, outcomes={**theirs.outcomes, **replayed})
+    assert ours.robust.sum() == 4
+    for pair in (align(ours, theirs, what="both"), align(theirs, ours, what="both")):
+        assert pair.discordant("robust") == (0, 0) and pair.ours.robust.sum() == pair.theirs.robust.sum() == 7
+
+
+def test_nothing_but_what_was_made_for_others_compares_nothing() -> None:
+    ours, theirs = (
+        dataclasses.replace(evidence(ROBUST), outcomes={f"transfer-{name}": np.ones(12, dtype=bool)}) for name in "ab"
+    )
+    with pytest.raises(BadInput, match="different attacks"):
+        align(ours, theirs, what="both")
 
 
 def test_align_needs_no_order() -> None:

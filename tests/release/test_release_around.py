@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robustdistill.release.around import rows
+from robustdistill.release.around import line, rows, weakest
 
 CARD = {
     "bounds": {"method": "ibp", "certified": 0.25, "n": 40, "reason": ""},
@@ -22,6 +22,26 @@ def test_every_block_has_its_rows() -> None:
     assert found["· shot noise, severity 1 to 5"] == ("90.0 % 80.0 % 70.0 % 60.0 % 50.0 %", "30")
     assert found["under l2 eps 1 (screen)"] == ("40.0 %", "20")
     assert found["median distance to a wrong input (linf, FAB)"] == ("–", "10")
+
+
+def test_the_short_form_tells_all_blocks() -> None:
+    sides = {"same": 0.5, "lower": 0.4, "upper": 0.6, "kl": 0.25}
+    attacks = [{"name": "pgd-20", "accuracy": 0.5}, {"name": "transfer-teacher", "accuracy": 0.75}]
+    card = CARD | {"attacks": attacks, "agreement": {"n": 40, "clean": sides, "attacked": {**sides, "kl": None}}}
+    assert line(card) == (
+        "corruptions 70.0 % · calibration error 0.100, attacked 0.500 · l2 1: 40.0 % · transfer from teacher 75.0 % · "
+        "as the teacher 50.0 %, attacked 50.0 %"
+    )
+    found = {what: figure for what, figure, _ in rows(card)}
+    assert found["same class as the teacher, KL from it (clean)"] == "50.0 %, 0.250"
+    assert found["same class as the teacher, KL from it (attacked)"] == "50.0 %, –"
+    assert line({}) == ""
+
+
+def test_the_weakest_class_has_a_tile() -> None:
+    sides = {"clean": {"class": "3", "n": 9, "accuracy": 0.9}, "robust": {"class": "8", "n": 12, "accuracy": 0.25}}
+    assert weakest({"worst_class": sides}) == [("worst class", "25.0 %", "8, 12 examples; clean: 90.0 % for 3")]
+    assert weakest({}) == []
 
 
 def test_an_older_scorecard_has_none_and_a_missing_bound_a_reason() -> None:

@@ -147,6 +147,19 @@ def test_a_strength_of_attack_is_spelt_as_it_was_given(artifacts: Path) -> None:
     assert "student 2/255 90.0 %" in words and "student 8/255 70.0 %" in words and "0.0313" not in words
 
 
+def test_what_the_student_alone_faced_and_its_weakest_class_are_shown(artifacts: Path) -> None:
+    path = artifacts / "score" / "student" / "scorecard.json"
+    record = json.loads(path.read_text())
+    record["attacks"].append({"name": "transfer-teacher", "note": "made for teacher", "accuracy": 0.875})
+    sides = {"clean": {"class": "3", "n": 9, "accuracy": 0.9}, "robust": {"class": "8", "n": 12, "accuracy": 0.25}}
+    path.write_text(json.dumps(record | {"worst_class": sides}))
+    words = Page(render(artifacts, title="digits", verdict=None, facts={})).words
+    assert "worst class 25.0 % 8, 12 examples; clean: 90.0 % for 3" in words
+    assert "transfer-teacher: made for teacher." in words and "87.5" in words and words.count("not run") == 3
+    path.write_text(json.dumps(record | {"worst_class": {"robust": 1}}))
+    assert "worst class" not in Page(render(artifacts, title="digits", verdict=None, facts={})).words
+
+
 def test_every_section_is_filled(page: Page) -> None:
     for expected in (
         "240,010", "9,034", "1/27 of the teacher", "autoattack", "worst case",  # models

@@ -24,8 +24,11 @@ def _expanded() -> dict[str, dict[str, Any]]:
         if "foreach" not in entry:
             found[name] = entry
             continue
-        for item in entry["foreach"]:
-            text = yaml.safe_dump(entry["do"]).replace("${item}", item)
+        items = entry["foreach"]
+        for item in items:
+            text = yaml.safe_dump(entry["do"]).replace("${item}", item).replace("${key}", item)
+            for key, value in items[item].items() if isinstance(items, dict) else ():
+                text = text.replace(f"${{item.{key}}}", value)
             found[f"{name}@{item}"] = yaml.safe_load(text)
     return found
 
@@ -43,7 +46,7 @@ def test_dvc_yaml_says_the_same() -> None:
     theirs = {
         name: {
             "cmd": entry["cmd"],
-            "deps": sorted(entry["deps"]),
+            "deps": sorted(set(entry["deps"])),
             "params": sorted(entry.get("params", [])),
             "outs": entry["outs"],
         }
@@ -68,6 +71,14 @@ def test_the_order_is_one_in_which_they_can_run() -> None:
         for path in stage.reads.values():
             assert not path.startswith("artifacts/") or path in {STAGES[parent].out for parent in done}
         done.add(name)
+
+
+def test_the_student_alone_is_judged_by_what_others_were_made_for() -> None:
+    assert set(catalog.parents("score@student")) == {
+        "prepare", "adversaries", "export@teacher", "export@control", "export@student"
+    }  # fmt: skip
+    for name in ("initial", "teacher", "control"):
+        assert set(catalog.parents(f"score@{name}")) == {"prepare", "adversaries", f"export@{name}"}
 
 
 @pytest.mark.parametrize(

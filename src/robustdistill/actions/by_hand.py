@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from robustdistill.actions import chain, champion, decide, promote, references
+from robustdistill.actions import chain, champion, decide, looks, promote, references
 from robustdistill.actions.register import candidates
 from robustdistill.actions.replay import replay
 from robustdistill.actions.rescored import rescored
@@ -46,7 +46,7 @@ def judge_candidate(current: Session, version: int) -> Verdict:
     if _is_champion(current, version):
         return _verdict(current, found, {}, export)
     against = references.gather(current)
-    return against.named(_verdict(current, found, against.judged, export))
+    return looks.named(workspace, against.named(_verdict(current, found, against.judged, export)))
 
 
 def _is_champion(current: Session, version: int) -> bool:
@@ -95,7 +95,7 @@ def judge_champion(current: Session) -> Summary:
     found = rescored(workspace, export, current.run, up_to_date=False)
     against = references.gather(current)
     best = {key: value for key, value in against.judged.items() if key != "champion"}
-    result = against.named(_verdict(current, found, best, export))
+    result = looks.named(workspace, against.named(_verdict(current, found, best, export)))
     outcome: Outcome = {"pass": "unchanged", "challenger": "unchanged", "unhealthy": "unhealthy"}.get(
         result.verdict, "refused"
     )  # type: ignore[assignment]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robustdistill.actions import stage
+from robustdistill.actions import looks, stage
 from robustdistill.config import Params, dump
 from robustdistill.errors import BadInput
 from robustdistill.journal import Journal
@@ -83,7 +83,8 @@ def _params(workspace: Workspace) -> Params:
 def _key(workspace: Workspace, params: Params) -> str:
     """Names exactly what the pairs are made from and judged by."""
     made = [stage.input_key(workspace, catalog.get(role), params) for role in ROLES]
-    parts = [made, params.seed, params.threat.norm, params.threat.eps, dump(params.judge)]
+    judged = catalog.get("score@student").revision
+    parts = [made, judged, params.seed, params.threat.norm, params.threat.eps, dump(params.judge)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -122,6 +123,8 @@ def _judged(workspace: Workspace, params: Params, number: int, role: str, folder
     subject = Subject.of_classifier(model, sha256, tools.compute.device)
     threat = params.threat.model(model.spec.low, model.spec.high)
     found = evaluate(subject, sample, threat, params.judge, tools, seed=params.seed)
+    if role == "student":  # the control is a yardstick
+        looks.note(workspace, found.card, "confirm")
     return {
         **trained,
         "images": sample.digest(),

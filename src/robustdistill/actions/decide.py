@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robustdistill.actions import champion, package, promote, reconcile, record, references, register, teacher
+from robustdistill.actions import champion, looks, package, promote, reconcile, record, references, register, teacher
 from robustdistill.actions.intent import CHALLENGER
 from robustdistill.actions.replay import replay
 from robustdistill.actions.session import Session
@@ -170,7 +170,7 @@ def judge_student(current: Session) -> Verdict:
         against.judged,
         costs_of(workspace.artifacts / "export" / "student"),
     )
-    return against.named(result)
+    return looks.named(workspace, against.named(result))
 
 
 def settle(current: Session, candidate: register.Registered, result: Verdict) -> Decision:

@@ -14,10 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from robustdistill.actions import looks
 from robustdistill.actions.judge_case import Case, Request, named, prepare
 from robustdistill.errors import BadInput
 from robustdistill.journal import RUN_VARIABLE, Journal
 from robustdistill.machine import cores
+from robustdistill.release.around import line
 from robustdistill.services import leash
 from robustdistill.workspace import Workspace, write_atomically
 
@@ -104,12 +106,16 @@ def _run(
         elif out.exists():
             journal.write("note", message=f"this was judged before, see {out}; it is judged anew")
         found = evaluate(subject, sample, case.threat, judge, tools, **given)
+    if workspace:
+        looks.note(workspace, found.card, "judge")
     out = out if request.out else _unused(out)
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
         write(part, found)
         content = _content(request, case, found)
+        if workspace:
+            content["looks"] = looks.at(workspace, found.card["sample"]["digest"]).to_json()
         write_atomically(part / JSON, json.dumps(content, indent=2, sort_keys=True) + "\n")
         write_atomically(part / HTML, _page(request, case, found, content))
         part.rename(out)
@@ -154,6 +160,7 @@ def _content(request: Request, case: Case, found: Judgement) -> dict[str, Any]:
         "robust_accuracy": card["robust"]["accuracy"],
         "clean_accuracy": card["clean"]["accuracy"],
         "checks": card["health"],
+        "in_short": line(card),
         "target": request.target,
         "data": str(request.data) if request.data else "the workspace's test set",
         "notes": _notes(request, case, found),
@@ -190,4 +197,5 @@ def _page(request: Request, case: Case, found: Judgement, content: dict[str, Any
     x, x_adv = (tensor.cpu().numpy() for tensor in (trial.sample.x, trial.worst))
     shown = Shown(x, x_adv, trial.sample.labels, trial.subject.served(trial.worst), trial.clean, trial.standing)
     facts = {"target": request.target, "data": content["data"], "seed": str(case.seed)}
+    facts |= {"test set": content["looks"]["sentence"]} if "looks" in content else {}
     return render(found.card, shown, title=request.target, healthy=found.healthy, notes=content["notes"], facts=facts)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from robustdistill.actions import looks
 from robustdistill.actions.session import Session
 from robustdistill.actions.summary import Outcome, Summary, model_rows
 from robustdistill.services import dvc_cli, git_cli
@@ -36,6 +38,7 @@ def write(
         "flow run": run,
         "data": dvc_cli.digest(workspace.root) or "not versioned",
         "workspace commit": git_cli.head(workspace.root) or "none",
+        **_looks(workspace),
         "reproduce": "# in the workspace; a clone of it first needs a DVC remote that it can reach\n"
         f"git checkout {(git_cli.head(workspace.root) or '')[:12]} && dvc pull && dvc repro",
     }
@@ -45,6 +48,16 @@ def write(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, html)
     return path
+
+
+def _looks(workspace: Workspace) -> dict[str, str]:
+    """The sentence on the looks at the student's test set, under "test set", if it was judged."""
+    try:
+        card = json.loads((workspace.out("score@student") / "scorecard.json").read_text(encoding="utf-8"))
+        found = looks.at(workspace, str(card["sample"]["digest"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}  # the report says elsewhere what is wrong with the scorecard
+    return {"test set": found.sentence} if found.times else {}
 
 
 def summarise(
@@ -73,4 +86,5 @@ def summarise(
         verdict=verdict,
         registry=registry,
         pointers=pointers,
+        looks=_looks(current.workspace).get("test set", ""),
     )

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from robustdistill import config, strict_yaml
+from robustdistill.actions import looks
 from robustdistill.errors import BadInput, RobustDistillError, ServiceFailed, of_system
 from robustdistill.journal import Journal
 from robustdistill.recipes import specs
@@ -43,6 +44,7 @@ def run(workspace: Workspace, name: str, revision: int, *, debug: bool = False) 
     try:
         _check(workspace, stage, revision)
         _run(workspace, stage, journal, debug=debug)
+        looks.note_stage(workspace, name)
     except BaseException as error:
         record = describe(error)
         with suppress(OSError):  # on a full disk, what filled it is still what is raised

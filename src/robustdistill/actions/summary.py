@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from robustdistill.release.around import line
+
 MODELS = ("initial", "teacher", "control", "student")
 
 Outcome = Literal["promoted", "unchanged", "challenger", "refused", "unhealthy", "dry run"]
@@ -33,6 +35,8 @@ class ModelRow:
     clean: Mapping[str, Any]
     robust: Mapping[str, Any]
     attacks: Mapping[str, Mapping[str, Any]]
+    worst_class: Mapping[str, Any] | None = None  # {"class", "n", "accuracy"}: the lowest robust accuracy
+    around: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Summary:
     verdict: Mapping[str, Any] | None = None
     registry: list[str] = field(default_factory=list)
     pointers: list[tuple[str, str]] = field(default_factory=list)
+    looks: str = ""
 
     @property
     def exit_code(self) -> int:
@@ -71,5 +76,7 @@ def model_rows(scores: Path) -> list[ModelRow]:
             continue
         card = json.loads(path.read_text(encoding="utf-8"))
         attacks = {attack["name"]: attack for attack in card["attacks"]}
-        rows.append(ModelRow(name, card["subject"]["parameters"], card["clean"], card["robust"], attacks))
+        weakest = card.get("worst_class", {}).get("robust")
+        figures = card["subject"]["parameters"], card["clean"], card["robust"], attacks
+        rows.append(ModelRow(name, *figures, weakest, line(card)))
     return rows

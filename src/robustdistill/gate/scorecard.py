@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from robustdistill.errors import BadInput
 from robustdistill.threat import ThreatModel, require_same
 
 SCHEMA = 1
+REPLAYED = "transfer-"  # begins the name of an attack made for another model, which not every model faces
 Flags = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,80}")
@@ -109,6 +110,10 @@ class Evidence:
         value, name = min((_share(row), str(row["class"])) for row in self.card["per_class"])
         return name, value
 
+    def under(self, names: Collection[str]) -> Evidence:
+        """The evidence of some of the attacks; the card stays that of all."""
+        return replace(self, outcomes={name: flags for name, flags in self.outcomes.items() if name in names})
+
     def at(self, positions: Ints) -> Evidence:
         """The evidence on some of the examples; the card stays that of the whole sample."""
         outcomes = {name: flags[positions] for name, flags in self.outcomes.items()}
@@ -172,6 +177,8 @@ class Pair(NamedTuple):
 
 def align(ours: Evidence, theirs: Evidence, *, what: str) -> Pair:
     """Both on the examples that both were judged on: none that either was trained on, since the judge leaves them out.
+    And under the attacks that both faced: what was made for other models counts for floors, not in a comparison with
+    a model that was spared it.
 
     Raises BadInput if threat model, protocol or attacks differ, a label differs, or no example is left.
     """
@@ -179,13 +186,15 @@ def align(ours: Evidence, theirs: Evidence, *, what: str) -> Pair:
     for key in _PROTOCOL:
         if ours.card["sample"][key] != theirs.card["sample"][key]:
             raise BadInput(f"{what} were judged with different sample protocols ({key})", fix=_FIX)
-    if set(ours.attacks) != set(theirs.attacks):
+    shared = {*ours.attacks} & {*theirs.attacks}
+    spared = {*ours.attacks} ^ {*theirs.attacks}
+    if not shared or any(not name.startswith(REPLAYED) for name in spared):
         named = f"{', '.join(ours.attacks)} / {', '.join(theirs.attacks)}"
         raise BadInput(f"{what} were judged by different attacks: {named}", fix=_FIX)
     _, left, right = np.intersect1d(ours.ids, theirs.ids, assume_unique=True, return_indices=True)
     if not len(left):
         raise BadInput(f"{what} have no judged example in common", fix=_FIX)
-    pair = Pair(ours.at(left), theirs.at(right))
+    pair = Pair(ours.under(shared).at(left), theirs.under(shared).at(right))
     if not np.array_equal(pair.ours.labels, pair.theirs.labels):
         raise BadInput(f"{what} disagree about the label of an example", fix="judge both on the same prepared data")
     return pair

@@ -16,7 +16,9 @@ from robustdistill.data.prepared import Prepared
 from robustdistill.engine.devices import Compute
 from robustdistill.engine.twin import Twin
 from robustdistill.errors import BadInput
+from robustdistill.gate.scorecard import REPLAYED
 from robustdistill.judge import autoattack, bounds, scorecard
+from robustdistill.judge.agreement import agreement
 from robustdistill.judge.around import around
 from robustdistill.judge.curve import curve
 from robustdistill.judge.health import checks
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Judgement", "evaluate", "identity", "judge"]
 
 SURROGATE: Spec = {"name": "pgd", "steps": 40, "goal": "margin", "keep": "best"}  # made on another model, replayed
+TEACHER = "teacher"  # the surrogate whose answers the model is compared with
 ASKED = 16  # examples whose logits are part of what a stored piece depends on
 
 
@@ -51,19 +54,37 @@ class Judgement(NamedTuple):
         return all(item["ok"] or item["level"] != "error" for item in self.card["health"])
 
 
-def judge(export: Path, prepared: Path, adversaries: Path | None, out: Path, params: Params, tools: Tools) -> None:
+def judge(
+    export: Path,
+    prepared: Path,
+    adversaries: Path | None,
+    out: Path,
+    params: Params,
+    tools: Tools,
+    others: Mapping[str, Path] | None = None,
+) -> None:
     """Judges the model in `export` on test examples of `prepared` and writes scorecard, outcomes and inputs to `out`.
 
-    adversaries: the stored set of the initial model, for the transfer attack. Finished pieces are kept in
-    tools.scratch. Raises BadInput if a file is damaged, or model and data do not fit together.
+    adversaries: the stored set of the initial model, for the transfer attack. others: exports of other models, by
+    name: examples made for them are replayed, too. Finished pieces are kept in tools.scratch. Raises BadInput if a
+    file is damaged, or model and data do not fit together.
     """
-    subject, data = Subject.open(export, tools.compute), Prepared.open(prepared)
+    data = Prepared.open(prepared)
     made = data.manifest
-    require_fit(subject, export, shape=made.shape, names=list(made.classes), bounds=(made.low, made.high))
+
+    def opened(folder: Path) -> Subject:
+        found = Subject.open(folder, tools.compute)
+        require_fit(found, folder, shape=made.shape, names=list(made.classes), bounds=(made.low, made.high))
+        return found
+
+    subject, surrogates = opened(export), {name: opened(folder).model for name, folder in (others or {}).items()}
     threat = params.threat.model(made.low, made.high)
     test, n = data.split("test"), params.judge.examples
     sample = draw(test, n, params.seed, tools.compute.device, subject.trained_on)
-    found = evaluate(subject, sample, threat, params.judge, tools, seed=params.seed, adversaries=adversaries)
+    found = evaluate(
+        subject, sample, threat, params.judge, tools,
+        seed=params.seed, adversaries=adversaries, surrogates=surrogates,
+    )  # fmt: skip
     write(out, found)
 
 
@@ -94,8 +115,14 @@ def evaluate(
     progress, pieces = Progress(tools.journal), Pieces.of(tools.scratch, key)
     trial = Trial(subject, sample, threat, derive(seed, "judge"), protocol.chunk, pieces, progress)
     _attack(trial, protocol, attempts)
-    _transfer(trial, adversaries, surrogates or {})
-    _last_word(trial, protocol)
+    _stored(trial, adversaries)
+    if subject.access < Access.GRADIENT:
+        _replayed(trial, surrogates or {})  # the strongest there is
+        quick = protocol.autoattack == "none"
+        trial.black_box(autoattack.black_box(threat, subject.shape, quick=quick))
+    else:
+        _last_word(trial, protocol)
+        _replayed(trial, surrogates or {})  # so that no other row depends on which models there were
     progress.phase("accuracy at other eps")
     found = curve(trial, protocol.curve, protocol.curve_examples)
     progress.phase("health checks")
@@ -103,6 +130,8 @@ def evaluate(
     health = checks(trial, found) + bounds.check(trial, bound)
     progress.phase("corruptions and other threats")
     card = scorecard.card(trial, found, health, subject.names) | {"bounds": bound.to_json(), "around": around(trial)}
+    if TEACHER in (surrogates or {}):
+        card["agreement"] = agreement(trial, (surrogates or {})[TEACHER])
     return Judgement(card, trial)
 
 
@@ -153,8 +182,8 @@ def _attack(trial: Trial, protocol: Judge, attempts: list[Attack]) -> None:
             trial.own(label(spec, attack, [row.name for row in trial.rows]), attack, kind_of(attack))
 
 
-def _transfer(trial: Trial, adversaries: Path | None, surrogates: Mapping[str, nn.Module]) -> None:
-    """What was made for other models."""
+def _stored(trial: Trial, adversaries: Path | None) -> None:
+    """What was made for the initial model."""
     if adversaries is not None:
         found = stored(adversaries, trial.sample, trial.threat)
         own = found.source_sha256 == trial.subject.about["sha256"]
@@ -162,17 +191,19 @@ def _transfer(trial: Trial, adversaries: Path | None, surrogates: Mapping[str, n
         if not found.known.all():
             note += f", for {int(found.known.sum())} of {len(trial.sample)}"
         trial.transfer(found.x_adv, found.known, note)
+
+
+def _replayed(trial: Trial, surrogates: Mapping[str, nn.Module]) -> None:
+    """What is made for other models now, by one attack each."""
     attack = attacks.build(SURROGATE, "judge.surrogates")
     for name, model in surrogates.items():
-        trial.own(f"transfer-{name}", attack, "transfer", Twin(model))
+        row = trial.own(f"{REPLAYED}{name}", attack, "transfer", Twin(model))
+        row.note = f"made for {name}"
 
 
 def _last_word(trial: Trial, protocol: Judge) -> None:
     subject = trial.subject
-    if subject.access < Access.GRADIENT:
-        quick = protocol.autoattack == "none"
-        trial.black_box(autoattack.black_box(trial.threat, subject.shape, quick=quick))
-    elif protocol.autoattack != "none":
+    if protocol.autoattack != "none":
         suite = autoattack.suite(protocol.autoattack, trial.threat, subject.classes, subject.shape)
         trial.last_word(suite, rand=protocol.autoattack == "rand")
 

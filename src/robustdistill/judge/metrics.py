@@ -45,6 +45,15 @@ def per_class(labels: Ints, clean: Flags, robust: Flags, names: list[str]) -> li
     return rows
 
 
+def worst_class(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Of `per_class`: the class with the lowest "clean" and with the lowest "robust" accuracy, and its n.
+
+    As in the gate, a class without examples counts as 0.
+    """
+    found = {name: min(rows, key=lambda row: (row[name], row["class"])) for name in ("clean", "robust")}
+    return {name: {"class": row["class"], "n": row["n"], "accuracy": row[name]} for name, row in found.items()}
+
+
 def calibration(labels: Ints, probabilities: NDArray[np.float64]) -> dict[str, float]:
     """Expected calibration error (Guo et al. 2017, eq. 3; 15 equal bins) and Brier score (sum over classes)."""
     confidence, right = probabilities.max(1), probabilities.argmax(1) == labels

@@ -45,7 +45,8 @@ def card(trial: Trial, curve: Curve, health: list[Check], classes: list[str]) ->
             "trained_on": sample.known,
         },
         "clean": interval(right) | metrics.macro(labels, answers, len(classes)),
-        "per_class": metrics.per_class(labels, right, robust, classes),
+        "per_class": (rows := metrics.per_class(labels, right, robust, classes)),
+        "worst_class": metrics.worst_class(rows),
         "attacks": [_attack(row) for row in trial.rows],
         "robust": interval(robust),
         "curve": [
@@ -68,11 +69,14 @@ def flat(card: dict[str, Any]) -> dict[str, float]:
         "clean": card["clean"]["accuracy"],
         "robust": card["robust"]["accuracy"],
         "f1": card["clean"]["f1"],
-        "worst_class": min(row["robust"] for row in card["per_class"]),
+        "worst_class": card["worst_class"]["robust"]["accuracy"],
+        "worst_class_clean": card["worst_class"]["clean"]["accuracy"],
         "parameters": card["subject"]["parameters"],
         "health_errors": sum(not item["ok"] and item["level"] == "error" for item in card["health"]),
         **card["calibration"],
     }
+    if block := card.get("agreement"):
+        found |= {f"agreement_{name}": block[name]["same"] for name in ("clean", "attacked")}
     return found | {attack["name"]: attack["accuracy"] for attack in card["attacks"]}
 
 

@@ -1,10 +1,11 @@
-"""What the judge found around the robust accuracy, as rows of a table; see judge.around and judge.bounds."""
+"""What the judge found around the robust accuracy, as rows of a table; see judge.around, bounds and agreement."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from robustdistill.gate.scorecard import REPLAYED
 from robustdistill.release.material import Material
 
 Row = tuple[str, str, str]  # what, the figure, the number of examples behind it
@@ -39,6 +40,43 @@ def rows(card: Mapping[str, Any]) -> Iterator[Row]:
     if block := around.get("nearest"):
         median = "–" if block["median"] is None else f"{block['median']:.3g}"
         yield f"median distance to a wrong input ({block['norm']}, FAB)", median, str(block["n"])
+    if block := card.get("agreement"):
+        for name in ("clean", "attacked"):
+            kl = "–" if block[name]["kl"] is None else f"{block[name]['kl']:.3f}"
+            figures = f"{_pct(block[name]['same'])}, {kl}"
+            yield f"same class as the teacher, KL from it ({name})", figures, str(block["n"])
+
+
+def weakest(card: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """The tile of the class with the lowest robust accuracy; none for a scorecard without it."""
+    found = card.get("worst_class")
+    if not found:
+        return []
+    robust, clean = found["robust"], found["clean"]
+    remark = f"{robust['class']}, {robust['n']} examples; clean: {_pct(clean['accuracy'])} for {clean['class']}"
+    return [("worst class", _pct(robust["accuracy"]), remark)]
+
+
+def line(card: Mapping[str, Any]) -> str:
+    """The same in short, for a terminal; "" for a scorecard that holds none of it."""
+    return " · ".join(_short(card))
+
+
+def _short(card: Mapping[str, Any]) -> Iterator[str]:
+    around = card.get("around", {})
+    if block := around.get("corruptions"):
+        yield f"corruptions {_pct(block['mean'])}"
+    if block := around.get("calibration"):
+        yield f"calibration error {block['clean']['ece']:.3f}, attacked {block['attacked']['ece']:.3f}"
+    if block := around.get("threats"):
+        yield ", ".join(f"{row['norm']} {row['eps']:.3g}: {_pct(row['accuracy'])}" for row in block["rows"])
+    if (block := around.get("nearest")) and block["median"] is not None:
+        yield f"median distance to a wrong input {block['median']:.3g}"
+    if found := [row for row in card.get("attacks", []) if row["name"].startswith(REPLAYED)]:
+        shares = [f"{row['name'].removeprefix(REPLAYED)} {_pct(row['accuracy'])}" for row in found]
+        yield f"transfer from {', '.join(shares)}"
+    if block := card.get("agreement"):
+        yield f"as the teacher {_pct(block['clean']['same'])}, attacked {_pct(block['attacked']['same'])}"
 
 
 def _pct(share: float) -> str:

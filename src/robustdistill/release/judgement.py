@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustdistill.release.around import beside
+from robustdistill.release.around import beside, weakest
 from robustdistill.release.material import Material, Model
 from robustdistill.release.pictures import Picture, Setting, first_of_each, picture
 from robustdistill.release.report import classes, curve, environment, pct, protocol, section, spread
@@ -90,6 +90,7 @@ def _tiles(card: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         (f"{name} accuracy", pct(figure["accuracy"]), spread(figure))
         for name, figure in (("robust", card["robust"]), ("clean", card["clean"]))
     ]
+    tiles += weakest(card)
     tiles.append(("examples", f"{card['sample']['n']:,}", ""))
     if card["subject"]["parameters"]:
         tiles.append(("parameters", f"{card['subject']['parameters']:,}", str(card["subject"]["architecture"])))

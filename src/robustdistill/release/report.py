@@ -19,7 +19,7 @@ from markupsafe import Markup
 from robustdistill.errors import RobustDistillError
 from robustdistill.gate.statistics import wilson
 from robustdistill.inputs import shown
-from robustdistill.release.around import beside
+from robustdistill.release.around import beside, weakest
 from robustdistill.release.material import Material, Model, gather
 from robustdistill.release.pictures import Picture, Setting, gallery
 from robustdistill.release.plots import Series, interval_chart, line_chart, swatch
@@ -160,6 +160,7 @@ def _tiles(material: Material) -> list[tuple[str, str, str]]:
         (f"{name} accuracy", pct(figure["accuracy"]), spread(figure))
         for name, figure in (("robust", student.card["robust"]), ("clean", student.card["clean"]))
     ]
+    tiles += section(partial(weakest, student.card)).content or []
     if student.parameters:
         ratio = teacher.parameters / student.parameters if teacher.parameters else 0
         remark = f"1/{ratio:.0f} of the teacher" if ratio >= 2 else ""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from robustdistill.errors import unknown
 
 MODELS = ("initial", "teacher", "control", "student")
+REPLAYED_ON_STUDENT = ("teacher", "control")  # besides the stored set of the initial model
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,11 @@ def _export(model: str) -> Stage:
 
 
 def _score(model: str) -> Stage:
+    """The control is judged without the student; the teacher without both: it qualifies before they are paid for."""
     reads = {**_results("prepare", "adversaries"), "export": f"artifacts/export/{model}"}
-    return _stage(f"score@{model}", reads, "seed threat judge", revision=2)
+    others = REPLAYED_ON_STUDENT if model == "student" else ()
+    reads |= {name: f"artifacts/export/{name}" for name in others}
+    return _stage(f"score@{model}", reads, "seed threat judge", revision=3)
 
 
 _ORDER = (

@@ -26,9 +26,10 @@ TRIED = 200  # standing examples that the patient search sees: at most 48 000 gr
 def unseen(trial: Trial) -> Iterator[Check]:
     """Transfer, noise and Square against what the attacks by gradient left standing."""
     missed = np.all([row.right for row in rows_of(trial, "single", "iterative")] or [trial.clean], axis=0)
-    for row in rows_of(trial, "transfer"):
-        broken = int((missed & ~row.right).sum())
-        yield _bounded("transfer", broken, len(trial.sample), "examples made for another model break")
+    if rows := rows_of(trial, "transfer"):
+        broken = int((missed & ~np.all([row.right for row in rows], axis=0)).sum())
+        names = ", ".join(row.name for row in rows)
+        yield _bounded("transfer", broken, len(trial.sample), f"examples made for other models ({names}) break")
     yield noise(trial)
     free = [missed & ~row.right for row in rows_of(trial, "free")]
     if free or "square" in trial.found_by:

@@ -12,7 +12,7 @@ OVERWHELMED = 0.15  # accuracy above chance where every input can be turned into
 
 
 def monotone(curve: Curve) -> Check:
-    values = [point.measured for point in curve.points]
+    values = [point.measured for point in curve.points if point.eps != curve.huge]  # that has a check of its own
     rise = max((later - earlier for earlier, later in pairwise(values)), default=0.0)
     rise = max(rise, 0.0)
     return limit("monotone", rise, RISE, f"accuracy rises by at most {rise:.1%} from one eps to the next larger one")
