@@ -49,7 +49,9 @@ def candidate(as_user: As, tmp_path: Path) -> tuple[int, str]:
     registry = store.registry
     registry.ensure("digits-candidates")
     model, location = registry.log_model(experiment, "student", run=run, tags={}, write=lambda *_: folder)
-    made = registry.create("digits-candidates", location, run=run, tags={"sha256": "of the judged file"}, model_id=model)
+    made = registry.create(
+        "digits-candidates", location, run=run, tags={"sha256": "of the judged file"}, model_id=model
+    )
     return made.number, model
 
 
@@ -71,7 +73,9 @@ def test_a_trainer_registers_candidates_and_cannot_touch_the_model(as_user: As, 
         "moves the champion": lambda: registry.point("digits", "champion", 1),
         "takes the champion away": lambda: registry.point("digits", "champion", None),
         "copies a candidate": lambda: registry.create("digits", "models:/digits-candidates/1", run="", tags={}),
-        "copies by MLflow's client": lambda: registry.client.copy_model_version("models:/digits-candidates/1", "digits"),
+        "copies by MLflow's client": lambda: registry.client.copy_model_version(
+            "models:/digits-candidates/1", "digits"
+        ),
         "marks a version": lambda: registry.tag("digits", champion, {"sha256": "mine"}),
         "marks the model": lambda: registry.tag_model("digits", "intent", "mine"),
         "renames the model": lambda: registry.client.rename_registered_model("digits", "elsewhere"),
