@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 import psycopg2
-from psycopg2 import sql
+from psycopg2 import extensions, sql
 
 ROLES = {"mlflow": "MLFLOW_DB_PASSWORD", "prefect": "PREFECT_DB_PASSWORD", "reader": "READER_DB_PASSWORD"}
 OWNERS = {"mlflow": "mlflow", "mlflow_auth": "mlflow", "prefect": "prefect"}
@@ -22,7 +22,7 @@ READABLE = ("mlflow", "prefect")
 TABLES = Path(__file__).with_name("databases.sql")
 
 
-def _connect(database: str) -> psycopg2.extensions.connection:
+def _connect(database: str) -> extensions.connection:
     connection = psycopg2.connect(dbname=database)  # the rest stands in PGHOST, PGUSER, PGPASSWORD
     connection.autocommit = True  # CREATE DATABASE cannot be part of a transaction
     return connection
@@ -36,7 +36,9 @@ def make() -> None:
             verb = "ALTER" if cursor.fetchone() else "CREATE"
             limits = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION"
             text = sql.SQL(verb + " ROLE {} " + limits + " PASSWORD {}")
-            cursor.execute(text.format(sql.Identifier(role), sql.Literal(os.environ[variable])))
+            # hashed here, so that the server's log cannot hold it
+            hashed = extensions.encrypt_password(os.environ[variable], role, connection, "scram-sha-256")
+            cursor.execute(text.format(sql.Identifier(role), sql.Literal(hashed)))
         for database, owner in OWNERS.items():
             names = {"database": sql.Identifier(database), "owner": sql.Identifier(owner)}
             cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,))
