@@ -9,7 +9,7 @@ from benchmarks.study.world import World
 from numpy.typing import NDArray
 
 from robustdistill import attacks
-from robustdistill.attacks import TorchTarget
+from robustdistill.attacks import Attack, TorchTarget
 from robustdistill.attacks.goals import is_wrong
 from robustdistill.config import Judge, Spec
 from robustdistill.engine.twin import Twin
@@ -19,8 +19,10 @@ from robustdistill.judge.subject import Subject
 from robustdistill.models import Classifier
 from robustdistill.rng import Draws, derive
 from robustdistill.stages.tools import Tools
+from robustdistill.threat import ThreatModel
 
-SCREEN: Spec = {"name": "pgd", "steps": 40, "goal": "margin", "keep": "best"}
+GRADIENT: Spec = {"name": "pgd", "steps": 40, "goal": "margin", "keep": "best"}
+BLIND: Spec = {"name": "square", "queries": 500}  # a masked student would be chosen for what only gradients miss
 CHUNK = 250
 
 
@@ -34,23 +36,32 @@ def unpack(text: str, n: int) -> NDArray[np.bool_]:
 
 
 def screen(model: Classifier, world: World) -> dict[str, Any]:
-    """Margin PGD on validation images, the same images and starts for every model of the study."""
+    """Margin PGD and Square on validation images, the same images and starts for every model of the study. gradient:
+    what survives the first alone."""
     sample = draw(world.prepared.split("val"), world.settings.val, 0)
+    clean = ~is_wrong(TorchTarget(model).logits(sample.x), sample.y).numpy()
+    left = [clean]
+    for spec in (GRADIENT, BLIND):
+        left.append(_survivors(model, attacks.build(spec, "screen"), sample, left[-1], world.threat))
+    return {**_figures(sample, clean, left[-1]), "gradient": float(left[1].mean())}
+
+
+def _survivors(
+    model: Classifier, attack: Attack, sample: Sample, left: NDArray[np.bool_], threat: ThreatModel
+) -> NDArray[np.bool_]:
     twin, target, draws = Twin(model), TorchTarget(model), Draws(derive(0, "study/screen"))
-    attack = attacks.build(SCREEN, "screen")
-    clean = ~is_wrong(target.logits(sample.x), sample.y).numpy()
-    robust = clean.copy()
-    for positions in np.array_split(np.flatnonzero(clean), -(-int(clean.sum()) // CHUNK) or 1):
+    found = left.copy()
+    for positions in np.array_split(np.flatnonzero(left), -(-int(left.sum()) // CHUNK) or 1):
         batch = sample.batch(positions)
-        x_adv = attack(twin, batch, world.threat, draws) if len(positions) else batch.x
-        robust[positions] = ~is_wrong(target.logits(x_adv), batch.y).numpy()
-    return _figures(sample, clean, robust)
+        x_adv = attack(twin, batch, threat, draws) if len(positions) else batch.x
+        found[positions] = ~is_wrong(target.logits(x_adv), batch.y).numpy()
+    return found
 
 
 def test(model: Classifier, sha256: str, world: World, tools: Tools) -> dict[str, Any]:
     """The judge's whole evaluation on test images; only confirmed methods get here."""
     sample = draw(world.prepared.split("test"), world.settings.n, world.params.seed)
-    protocol = Judge(attacks=[SCREEN], autoattack=world.settings.autoattack, chunk=CHUNK, examples=len(sample))
+    protocol = Judge(attacks=[GRADIENT], autoattack=world.settings.autoattack, chunk=CHUNK, examples=len(sample))
     subject = Subject.of_classifier(model, sha256, "cpu", names=list(world.prepared.manifest.classes))
     found = evaluate(subject, sample, world.threat, protocol, tools, seed=world.params.seed)
     left = {row.name: int(row.right.sum()) for row in found.trial.rows}

@@ -25,7 +25,8 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Line:
-    """One method at one size. difference: to its control, None for that one itself. two_way, word: of several seeds."""
+    """One method at one size. blind: what only the attack without gradients broke. difference: to its
+    control, None for that one itself. two_way, word: of several seeds."""
 
     size: str
     method: str
@@ -34,6 +35,7 @@ class Line:
     robust: float
     seconds: float
     passes: float
+    blind: float | None = None
     difference: float | None = None
     interval: Interval | None = None
     two_way: TwoWay | None = None
@@ -71,7 +73,8 @@ def _line(size: str, name: str, found: dict[tuple[str, str], dict[int, Record]],
     ours, control = found[size, name], METHODS[name].control
     mean = {key: float(np.mean([record[where][key] for record in ours.values()])) for key in ("clean", "robust")}
     spent = {key: float(np.mean([r["spent"][key] for r in ours.values()])) for key in ("seconds", "passes")}
-    base = Line(size, name, len(ours), **mean, **spent)
+    blind = [r[where]["gradient"] - r[where]["robust"] for r in ours.values() if "gradient" in r[where]]
+    base = Line(size, name, len(ours), **mean, **spent, blind=float(np.mean(blind)) if blind else None)
     theirs = found.get((size, control), {})
     both = sorted(set(ours) & set(theirs))
     if name == control or not both:
@@ -127,8 +130,8 @@ def markdown(records: Sequence[Record], stage: str) -> str:
         return ""
     what = "one seed, validation images, no claim" if stage == "screen" else "fresh seeds, test images, AutoAttack"
     text = [f"## {stage.capitalize()}: {what}\n", *teacher_notes(records, stage), ""]
-    head = ["size", "method", "seeds", "core-s", "passes", "clean", "robust", "to control, points", "95 % interval",
-            "p (Holm)", "says"]  # fmt: skip
+    head = ["size", "method", "seeds", "core-s", "passes", "clean", "robust", "blind, points", "to control, points",
+            "95 % interval", "p (Holm)", "says"]  # fmt: skip
     text += [_row(head), _row(["---"] * len(head)), *(_row(_cells(row)) for row in rows), ""]
     failed = [r for r in records if "failed" in r and r["run"]["stage"] == stage]
     text += [f"Failed: {r['run']['size']} {r['run']['method']}: {r['failed']}" for r in failed]
@@ -151,7 +154,8 @@ def notes(records: Sequence[Record], stage: str) -> list[str]:
 
 def _cells(row: Line) -> list[str]:
     cells = [row.size, row.method, str(row.seeds), f"{row.seconds:.1f}", f"{row.passes:.2f}",
-             f"{row.clean * 100:.2f}", f"{row.robust * 100:.2f}"]  # fmt: skip
+             f"{row.clean * 100:.2f}", f"{row.robust * 100:.2f}",
+             "" if row.blind is None else f"{row.blind * 100:.1f}"]  # fmt: skip
     if row.difference is None or row.interval is None:
         return [*cells, "control" if row.method == METHODS[row.method].control else "", "", "", ""]
     lower, upper = (bound * 100 for bound in row.interval)
