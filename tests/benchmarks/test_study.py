@@ -81,7 +81,7 @@ def test_a_study_that_is_killed_goes_on_and_ends_in_a_table(
     for name in METHODS[1:]:
         cells = [cell.strip() for cell in rows[name].strip("|").split("|")]
         lower, upper = map(float, cells[9].split(" to "))
-        assert lower <= float(cells[7]) <= upper and 0 <= float(cells[9]) <= 1 and cells[10]
+        assert lower <= float(cells[8]) <= upper and 0 <= float(cells[10]) <= 1 and cells[11]
     assert "p (Holm)" in confirm and "points from the control" in confirm and "power 80 %" in confirm
     assert (tmp_path / "table.md").read_text(encoding="utf-8") and (tmp_path / "confirm.png").stat().st_size > 5000
     with pytest.raises(SystemExit):
