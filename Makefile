@@ -4,11 +4,12 @@ RECIPE ?= digits
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+SERVER := $(VENV)/.installed-server
 WORKSPACE ?= $(DEMO)
 DEMO   := .demo/$(RECIPE)
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help install demo ui stack lint types test test-all lock clean
+.PHONY: help install demo ui stack lint types test test-all test-services lock clean
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
@@ -22,6 +23,10 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
+$(SERVER): requirements/server.txt $(STAMP)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/server.txt
+	@touch $@
+
 demo: $(STAMP) ## data -> teacher -> student -> verdict -> registry (RECIPE=fashion_mnist for the longer one)
 	@test -e $(DEMO)/params.yaml || $(BIN)/robustdistill init $(DEMO) --recipe $(RECIPE) $(if $(DOWNLOAD),--download)
 	@$(BIN)/python flows/retrain.py --workspace $(DEMO) --reason "make demo"
@@ -29,8 +34,8 @@ demo: $(STAMP) ## data -> teacher -> student -> verdict -> registry (RECIPE=fash
 ui: $(STAMP) ## MLflow and Prefect on the demo's stores, until Ctrl-C
 	@$(BIN)/robustdistill --workspace $(DEMO) ui
 
-stack: $(STAMP) ## MLflow, Prefect and a worker on this machine (WORKSPACE=DIR), until Ctrl-C
-	@ROBUSTDISTILL_WORKSPACE=$(WORKSPACE) infra/stack.sh
+stack: $(if $(filter sqlite,$(STACK)),$(STAMP),$(SERVER)) ## MLflow, Prefect, a worker, PostgreSQL and S3 here (WORKSPACE=DIR), until Ctrl-C; STACK=sqlite: less
+	@ROBUSTDISTILL_WORKSPACE=$(WORKSPACE) STACK=$(STACK) infra/stack.sh
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -40,14 +45,22 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 test: lint types ## lint, types and tests, as CI runs them
-	$(BIN)/pytest -n 2 --dist loadfile -m "not heavy" --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -n 2 --dist loadfile -m "not heavy and not services" --cov --cov-report=term:skip-covered
 
-test-all: lint types ## and what needs Fashion-MNIST or services
-	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
+test-all: lint types ## and what needs Fashion-MNIST, PostgreSQL and S3
+	$(BIN)/pytest -n 2 --dist loadfile -m "not services" --cov --cov-report=term:skip-covered
+	$(MAKE) test-services
+
+test-services: $(SERVER) ## the flows on PostgreSQL and S3, which it installs (apt-get)
+	infra/postgres.sh install
+	infra/s3.sh install
+	$(BIN)/pytest -m services tests/services
 
 lock: ## compile the pinned requirements anew
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --no-annotate --quiet --output-file requirements/dev.txt
+	echo "psycopg2-binary>=2.9" | $(BIN)/uv pip compile - --constraint requirements/dev.txt --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header --no-annotate --quiet --output-file requirements/server.txt
 	echo "uv==0.13.9" | $(BIN)/uv pip compile - --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --no-annotate --quiet --output-file requirements/uv.txt
 
