@@ -15,7 +15,7 @@ from robustdistill.actions.data import tree_digest
 from robustdistill.actions.init import init, upgrade
 from robustdistill.actions.version import version_data
 from robustdistill.errors import BadInput, ServiceFailed
-from robustdistill.services import dvc_cli, git_cli
+from robustdistill.services import dvc_cli, dvc_remote, git_cli
 from robustdistill.workspace import Workspace
 
 pytestmark = pytest.mark.slow
@@ -111,7 +111,7 @@ def _clone(workspace: Workspace, into: Path) -> Workspace:
 
 def test_a_clone_takes_its_data_from_a_shared_remote(tmp_path: Path) -> None:
     made = init(tmp_path / "made", "digits", remote=str(tmp_path / "store"))
-    dvc_cli.push(made.root)
+    dvc_remote.push(made.root)
     assert not (made.root / ".work" / "dvc-remote").exists()
     clone = _clone(made, tmp_path / "clone")
     assert version_data(clone) == ""
@@ -124,7 +124,7 @@ def test_a_clone_without_a_remote_is_told_what_to_do(tmp_path: Path, workspace: 
         version_data(clone)
     assert caught.value.exit_code == 2 and caught.value.where == str(clone.root / ".work" / "dvc-remote")
     assert "dvc remote modify" in caught.value.fix and "robustdistill init --remote" in caught.value.fix
-    dvc_cli.push(workspace.root)
+    dvc_remote.push(workspace.root)
     dvc_cli.dvc(clone.root, "remote", "modify", "--local", "local", "url", str(workspace.work / "dvc-remote"))
     assert version_data(clone) == ""
 

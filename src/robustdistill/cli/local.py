@@ -21,6 +21,7 @@ EXISTING = click.Path(path_type=Path, exists=True)
 @click.option("--download", is_flag=True, help="the recipe's data may be fetched from its public host")
 @click.option("--path", "source_path", type=EXISTING, help="where the data lies already")
 @click.option("--remote", help="URL or folder where DVC keeps data and results, for clones too; default: in DIRECTORY")
+@click.option("--endpoint", help="of an S3 remote that is not Amazon's; default: $AWS_ENDPOINT_URL_S3 of each machine")
 @pass_settings
 def init(
     settings: Settings,
@@ -30,6 +31,7 @@ def init(
     download: bool,
     source_path: Path | None,
     remote: str | None,
+    endpoint: str | None,
 ) -> None:
     """Make a workspace from a recipe.
 
@@ -39,6 +41,7 @@ def init(
       robustdistill init demo --recipe digits
       robustdistill init clothes --recipe fashion_mnist --download
       robustdistill init mine --recipe image_folder --name mine --path photos/      one folder a class
+      robustdistill init demo --remote s3://bucket/demo --endpoint http://127.0.0.1:9000
 
     \b
     Recipes:
@@ -50,7 +53,8 @@ def init(
     from robustdistill.actions.init import init as make
 
     settings.say(f"making {directory} from the recipe {recipe} (data, git and DVC: some seconds) ...")
-    made = make(directory, recipe, name=name, download=download, source_path=source_path, remote=remote)
+    where = {"remote": remote, "endpoint": endpoint}
+    made = make(directory, recipe, name=name, download=download, source_path=source_path, **where)
     after = f"python flows/retrain.py --workspace {directory}"
     if not made.data.exists():
         after = f"robustdistill --workspace {directory} data add PATH"
