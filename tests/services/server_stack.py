@@ -21,7 +21,7 @@ import psutil
 import scenario
 
 INFRA = scenario.ROOT / "infra"
-SECONDS = 600.0
+SECONDS = 1500.0
 SEEDED = "seeded-4c1f0de55e"  # a password that MLflow's client sends and nothing may keep
 TERMINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
@@ -55,7 +55,7 @@ def wait_for(what: Callable[[], bool], fault: Callable[[], str]) -> None:
 
 def _place() -> Path:
     """A folder through which PostgreSQL's own user may pass; pytest's are closed to it."""
-    place = Path(tempfile.mkdtemp(prefix="robustdistill-"))
+    place = Path(tempfile.mkdtemp(prefix="robustdistill-stack-"))
     place.chmod(0o711)
     return place
 
