@@ -135,6 +135,30 @@ def test_a_remote_that_is_none_is_refused(tmp_path: Path) -> None:
     assert caught.value.where == "--remote" and list(tmp_path.iterdir()) == []
 
 
+def test_an_endpoint_is_committed_with_its_remote(tmp_path: Path) -> None:
+    made = init(tmp_path / "made", "image_folder", remote="s3://bucket/mine", endpoint="http://127.0.0.1:9000")
+    config = (made.root / ".dvc" / "config").read_text()
+    assert "url = s3://bucket/mine" in config and "endpointurl = http://127.0.0.1:9000" in config
+    assert "verify = true" in config and not git_cli.dirty(made.root)
+
+
+@pytest.mark.parametrize(
+    ("remote", "endpoint", "words"),
+    [
+        ("s3://bucket/mine", "http://me:hidden@host", "committed to git"),
+        ("s3://me:hidden@bucket/mine", None, "committed to git"),
+        (None, "http://host", "an S3 remote"),
+        ("s3://bucket/mine", "host:9000", "http"),
+    ],
+)
+def test_an_address_that_tells_a_secret_or_leads_nowhere_is_refused(
+    tmp_path: Path, remote: str | None, endpoint: str | None, words: str
+) -> None:
+    with pytest.raises(BadInput, match=words) as caught:
+        init(tmp_path / "made", "image_folder", remote=remote, endpoint=endpoint)
+    assert "hidden" not in str(caught.value) and list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("mine")
     with pytest.raises(BadInput, match="not empty"):

@@ -82,7 +82,7 @@ def test_an_address_with_a_password_is_refused_and_not_repeated() -> None:
     assert "hidden" not in str(caught.value) and caught.value.where == "https://***@host/x"
 
 
-DELETED = {"changed deps": {"artifacts/prepare": "deleted"}, "changed outs": {"out": "deleted"}}
+DELETED = {"changed deps": {"artifacts/prepare": "deleted"}, "changed outs": {"out": "not in cache"}}
 ADDED = {"changed deps": {"artifacts/prepare": "deleted", "params.yaml": {"control.objective": "modified"}}}
 
 

@@ -36,6 +36,7 @@ CONFIG = """\
     verify = true
 """
 TAIL_LINES = 12
+GONE = frozenset(("deleted", "not in cache"))  # words of `dvc status`
 DIGEST = re.compile(r"[0-9a-f]{32}\.dir")
 DATA_FIX = "bring it back with `git checkout data.dvc`, or remove it: the next run writes it anew from data/"
 STOP_SECONDS = 5.0
@@ -188,7 +189,7 @@ def restorable(root: Path) -> list[str]:
     found, known, kept = status(root), {name for name, _ in recorded(root).values()}, []
     for name in catalog.STAGES:
         whole = all(parent in kept for parent in catalog.parents(name) if parent in found)
-        if name in found and name in known and whole and set(_leaves(found[name])) == {"deleted"}:
+        if name in found and name in known and whole and GONE.issuperset(_leaves(found[name])):
             kept.append(name)
     return kept
 
