@@ -116,7 +116,7 @@ def _explained(root: Path, *, after: str = "") -> Iterator[None]:
 def push(root: Path) -> None:
     """Copies data and results that the remote does not have yet to it. Raises ServiceFailed or ServiceRefused."""
     with _explained(root, after=KEPT):
-        dvc_cli.dvc(root, "push", "--quiet")
+        dvc_cli.dvc(root, "push")  # with --quiet it fails without a reason
 
 
 def fetch_data(root: Path) -> None:
@@ -151,5 +151,5 @@ def fetch_results(root: Path, folders: Sequence[str]) -> list[str]:
     """
     if folders:
         with _explained(root):
-            dvc_cli.dvc(root, "pull", "--quiet", "--allow-missing", *folders)
+            dvc_cli.dvc(root, "pull", "--allow-missing", *folders)
     return [folder for folder in folders if (root / folder).is_dir()]
