@@ -158,7 +158,7 @@ class Stack:
 
 def _known_by(process: psutil.Process) -> str:
     try:
-        if process.status() == psutil.STATUS_ZOMBIE:
+        if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
             return ""
         return " ".join([*process.cmdline(), process.environ().get("STACK_HOME", "")])
     except psutil.Error:
