@@ -11,7 +11,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 
 .PHONY: help install demo ui stack lint types test test-all test-services lock clean
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 install: $(STAMP) ## make .venv with every dependency pinned by hash
 
@@ -34,7 +34,7 @@ demo: $(STAMP) ## data -> teacher -> student -> verdict -> registry (RECIPE=fash
 ui: $(STAMP) ## MLflow and Prefect on the demo's stores, until Ctrl-C
 	@$(BIN)/robustdistill --workspace $(DEMO) ui
 
-stack: $(if $(filter sqlite,$(STACK)),$(STAMP),$(SERVER)) ## MLflow, Prefect, a worker, PostgreSQL and S3 here (WORKSPACE=DIR), until Ctrl-C; STACK=sqlite: less
+stack: $(if $(filter sqlite,$(STACK)),$(STAMP),$(SERVER)) ## PostgreSQL, S3, MLflow, Prefect and a worker here (WORKSPACE=DIR; STACK=sqlite: fewer), until Ctrl-C
 	@ROBUSTDISTILL_WORKSPACE=$(WORKSPACE) STACK=$(STACK) infra/stack.sh
 
 lint: $(STAMP)
