@@ -1,3 +1,4 @@
+# shellcheck shell=sh disable=SC2154
 # Read by the scripts beside it: how they speak, and what they need. `me` is the script's name.
 say() { echo "$me: $*" >&2; }
 

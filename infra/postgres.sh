@@ -8,6 +8,7 @@ set -eu
 umask 077
 me=postgres
 here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=infra/lib.sh
 . "$here/lib.sh"
 home=${POSTGRES_HOME:-${STACK_HOME:-$here/../.work/stack}/postgres}
 port=${POSTGRES_PORT:-5433}

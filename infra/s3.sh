@@ -8,6 +8,7 @@ set -eu
 umask 077
 me=s3
 here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=infra/lib.sh
 . "$here/lib.sh"
 home=${S3_HOME:-${STACK_HOME:-$here/../.work/stack}/s3}
 mkdir -p "$home"
@@ -30,6 +31,7 @@ require_programs() {
         "$0 install, which runs: apt-get install --no-install-recommends $PACKAGES"
 }
 
+# shellcheck disable=SC2086 # a list
 install() { programs || apt_install $PACKAGES; }
 
 pid_of() { cat "$home/run/$1.pid" 2>/dev/null; }
@@ -121,7 +123,7 @@ create_disk() {
 disk_is_up() { admin osd stat | grep -q '1 up'; }
 is_answering() { curl -s -o /dev/null "http://127.0.0.1:$port"; }
 
-field() { sed -n "s/^ *\"$1\": \"\(.*\)\".*/\1/p" "$2" | head -1 | tr -d '\\'; }
+field() { sed -n "s/^ *\"$1\": \"\(.*\)\".*/\1/p" "$2" | head -1 | tr -d '\134'; }
 
 # A user, its keys, and a bucket that is its own. Keys go by files and pipes: a command line can be read by all.
 give() {

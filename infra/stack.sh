@@ -6,6 +6,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 me=stack
+# shellcheck source=infra/lib.sh
 . infra/lib.sh
 if [ ! -f "${ROBUSTDISTILL_WORKSPACE:-}/params.yaml" ]; then
     stop_with 2 "'${ROBUSTDISTILL_WORKSPACE:-}' is not a workspace" \
