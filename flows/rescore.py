@@ -36,6 +36,7 @@ HELPS = {
 def prepare_data(current: Session) -> list[str]:
     """Brings what the judge reads up to date with data/; returns the stages that ran."""
     version.version_data(current.workspace)
+    version.bring_results(current.workspace, chain.JUDGED_ON)
     todo = [name for name in dvc_cli.changed(current.workspace.root) if name in chain.JUDGED_ON]
     for name in todo:
         chain.run_stage(current.workspace, name, current.run)

@@ -28,7 +28,7 @@ from robustdistill.actions import chain, data_news, decide, report, version
 from robustdistill.actions.register import Registered
 from robustdistill.actions.session import Session, session
 from robustdistill.actions.summary import Summary
-from robustdistill.errors import GateRefused, ServiceFailed
+from robustdistill.errors import GateRefused, ServiceFailed, ServiceRefused
 from robustdistill.gate.verdict import Verdict
 from robustdistill.services import dvc_cli
 from robustdistill.services.prefect_progress import ProgressArtifacts
@@ -46,7 +46,8 @@ SLOTS = threading.BoundedSemaphore(chain.stages_at_once())
 
 def _worth_retrying(_task: Any, _run: Any, state: State[Any]) -> bool:
     """A service may come back; bad input and refusals stay what they are."""
-    return isinstance(state.result(raise_on_failure=False), ServiceFailed)
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, ServiceFailed) and not isinstance(error, ServiceRefused)
 
 
 SERVICE: dict[str, Any] = {
@@ -55,6 +56,7 @@ SERVICE: dict[str, Any] = {
     "retry_delay_seconds": 5,
     "retry_condition_fn": _worth_retrying,
 }
+PATIENT = SERVICE | {"retries": 3, "retry_delay_seconds": [10, 20, 40]}  # the remote only: all else is done by then
 
 
 @task(task_run_name="{name}", **SERVICE)
@@ -84,6 +86,7 @@ def version_data(current: Session, expected: str | None, dry_run: bool) -> list[
         create_markdown_artifact(shown, key="data-changes", description="what changed in the data")
     if not dry_run:
         current.changes = waiting
+        version.bring_results(current.workspace)
     return list(STAGES) if changes else dvc_cli.changed(current.workspace.root)
 
 
@@ -127,7 +130,7 @@ def write_report(current: Session, done: decide.Decision) -> Path:
     return report.write(current.workspace, current.run, done.verdict, (done.outcome, done.sentence, done.registry))
 
 
-@task(cache_policy=NO_CACHE, name="commit the workspace")
+@task(name="commit the workspace", **PATIENT)
 def commit(current: Session) -> None:
     version.commit(current.workspace, current.run)
 

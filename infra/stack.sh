@@ -1,21 +1,60 @@
 #!/bin/sh
 # MLflow, Prefect and a worker on one machine, for one model's workspace, until Ctrl-C:
-#   make stack WORKSPACE=/models/mine
-# All listen on 127.0.0.1 only. Records lie in STACK_HOME; SQLite, so one worker. Ports: MLFLOW_PORT, PREFECT_PORT.
+#   make stack WORKSPACE=/models/mine                  records in PostgreSQL, artifacts in S3 (infra/postgres.sh, infra/s3.sh)
+#   make stack WORKSPACE=/models/mine STACK=sqlite     records and artifacts in files
+# All listen on 127.0.0.1 only, and keep what they keep in STACK_HOME. Ports: MLFLOW_PORT, PREFECT_PORT, POSTGRES_PORT, S3_PORT.
 set -eu
 cd "$(dirname "$0")/.."
+me=stack
+# shellcheck source=infra/lib.sh
+. infra/lib.sh
 if [ ! -f "${ROBUSTDISTILL_WORKSPACE:-}/params.yaml" ]; then
-    echo "error: '${ROBUSTDISTILL_WORKSPACE:-}' is not a workspace" >&2
-    echo "  fix:   make stack WORKSPACE=DIR, with a folder made by robustdistill init" >&2
-    exit 2
+    stop_with 2 "'${ROBUSTDISTILL_WORKSPACE:-}' is not a workspace" \
+        "make stack WORKSPACE=DIR, with a folder made by robustdistill init"
 fi
+export STACK="${STACK:-server}"
+case $STACK in
+server | sqlite) ;;
+*) stop_with 2 "STACK=$STACK is no form of it" "STACK=server (PostgreSQL and S3) or STACK=sqlite" ;;
+esac
 ROBUSTDISTILL_WORKSPACE=$(cd "$ROBUSTDISTILL_WORKSPACE" && pwd)
 export ROBUSTDISTILL_WORKSPACE ROBUSTDISTILL_HOME="$PWD"
 export STACK_HOME="${STACK_HOME:-$PWD/.work/stack}" MLFLOW_PORT="${MLFLOW_PORT:-5000}" PREFECT_PORT="${PREFECT_PORT:-4200}"
 export MLFLOW_TRACKING_URI="http://127.0.0.1:$MLFLOW_PORT" PREFECT_API_URL="http://127.0.0.1:$PREFECT_PORT/api"
 export PREFECT_HOME="$STACK_HOME/prefect" PREFECT_SERVER_ANALYTICS_ENABLED=false
 export DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true DVC_NO_ANALYTICS=1 MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
-mkdir -p "$STACK_HOME"
-chmod 700 "$STACK_HOME"
+unset MLFLOW_BACKEND_STORE_URI PREFECT_SERVER_DATABASE_CONNECTION_URL PREFECT_API_DATABASE_CONNECTION_URL PGPASSWORD
+mkdir -p "$STACK_HOME/prefect"
+chmod 711 "$STACK_HOME" # PostgreSQL's own user passes through; what lies in it is closed to others
+umask 077
+chmod 700 "$STACK_HOME/prefect"
+
+started=""
+begin() { # a service, unless it runs already: then it goes on afterwards, too
+    ! "infra/$1.sh" status >/dev/null 2>&1 || return 0
+    started="$1 $started"
+    "infra/$1.sh" start || {
+        code=$?
+        echo "         or STACK=sqlite, which needs neither PostgreSQL nor S3" >&2
+        exit $code
+    }
+}
+servers=""
+end() {
+    [ -z "$servers" ] || kill -TERM "$servers" 2>/dev/null || true
+    while [ -n "$servers" ] && kill -0 "$servers" 2>/dev/null; do wait "$servers" || true; done
+    for service in $started; do "infra/$service.sh" stop || true; done
+}
+trap end EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+if [ "$STACK" = server ]; then
+    python -c 'import psycopg2' 2>/dev/null || stop_with 2 "MLflow cannot speak to PostgreSQL: psycopg2 is missing" \
+        "uv pip install --require-hashes -r requirements/server.txt, as make stack does, or STACK=sqlite"
+    begin postgres
+    begin s3
+fi
 echo "MLflow $MLFLOW_TRACKING_URI   Prefect ${PREFECT_API_URL%/api}   Ctrl-C stops all"
-exec honcho start --procfile infra/Procfile --app-root "$PWD"
+honcho start --procfile infra/Procfile --app-root "$PWD" &
+servers=$!
+wait "$servers"

@@ -1,6 +1,8 @@
 #!/bin/sh
-# Waits for both servers, deploys prefect.yaml, and works. Started by infra/Procfile.
+# Waits for both servers, deploys prefect.yaml, and works. Started by infra/Procfile. It has the keys of the bucket for
+# data and results, and no database's: Prefect hands a worker's settings on to every flow.
 set -eu
+[ "$STACK" = sqlite ] || eval "$(infra/s3.sh env robustdistill)"
 python - "$MLFLOW_TRACKING_URI/health" "$PREFECT_API_URL/health" <<'PYTHON'
 import sys, time, urllib.request
 

@@ -61,6 +61,10 @@ class ServiceFailed(RobustDistillError):
     exit_code, kind = 4, "service_failed"
 
 
+class ServiceRefused(ServiceFailed):
+    """A service that answers, and says no (credentials, a bucket that is not there): trying again is of no use."""
+
+
 @contextmanager
 def placed(path: Path) -> Iterator[None]:
     """Names `path` in an OSError that names no file: writing to a full disk raises one."""

@@ -16,7 +16,7 @@ from robustdistill.actions.init import init, upgrade
 from robustdistill.actions.version import version_data
 from robustdistill.cli import main
 from robustdistill.errors import BadInput, ServiceFailed
-from robustdistill.services import dvc_cli, git_cli
+from robustdistill.services import dvc_cli, dvc_remote, git_cli
 from robustdistill.workspace import Workspace
 
 pytestmark = pytest.mark.slow
@@ -112,7 +112,7 @@ def _clone(workspace: Workspace, into: Path) -> Workspace:
 
 def test_a_clone_takes_its_data_from_a_shared_remote(tmp_path: Path) -> None:
     made = init(tmp_path / "made", "digits", remote=str(tmp_path / "store"))
-    dvc_cli.push(made.root)
+    dvc_remote.push(made.root)
     assert not (made.root / ".work" / "dvc-remote").exists()
     clone = _clone(made, tmp_path / "clone")
     assert version_data(clone) == ""
@@ -125,7 +125,7 @@ def test_a_clone_without_a_remote_is_told_what_to_do(tmp_path: Path, workspace: 
         version_data(clone)
     assert caught.value.exit_code == 2 and caught.value.where == str(clone.root / ".work" / "dvc-remote")
     assert "dvc remote modify" in caught.value.fix and "robustdistill init --remote" in caught.value.fix
-    dvc_cli.push(workspace.root)
+    dvc_remote.push(workspace.root)
     dvc_cli.dvc(clone.root, "remote", "modify", "--local", "local", "url", str(workspace.work / "dvc-remote"))
     assert version_data(clone) == ""
 
@@ -134,6 +134,30 @@ def test_a_remote_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput) as caught:
         init(tmp_path / "made", "image_folder", remote="nonsense://x")
     assert caught.value.where == "--remote" and list(tmp_path.iterdir()) == []
+
+
+def test_an_endpoint_is_committed_with_its_remote(tmp_path: Path) -> None:
+    made = init(tmp_path / "made", "image_folder", remote="s3://bucket/mine", endpoint="http://127.0.0.1:9000")
+    config = (made.root / ".dvc" / "config").read_text()
+    assert "url = s3://bucket/mine" in config and "endpointurl = http://127.0.0.1:9000" in config
+    assert "verify = true" in config and not git_cli.dirty(made.root)
+
+
+@pytest.mark.parametrize(
+    ("remote", "endpoint", "words"),
+    [
+        ("s3://bucket/mine", "http://me:hidden@host", "committed to git"),
+        ("s3://me:hidden@bucket/mine", None, "committed to git"),
+        (None, "http://host", "an S3 remote"),
+        ("s3://bucket/mine", "host:9000", "http"),
+    ],
+)
+def test_an_address_that_tells_a_secret_or_leads_nowhere_is_refused(
+    tmp_path: Path, remote: str | None, endpoint: str | None, words: str
+) -> None:
+    with pytest.raises(BadInput, match=words) as caught:
+        init(tmp_path / "made", "image_folder", remote=remote, endpoint=endpoint)
+    assert "hidden" not in str(caught.value) and list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:

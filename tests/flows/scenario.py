@@ -28,16 +28,18 @@ SCRIPTS = Path(sys.executable).parent
 TRAINING = {"epochs": 2, "select_every": 1, "select_examples": 64}
 
 
-def environment() -> dict[str, str]:
-    """Without a server of anybody's, and without this session's settings."""
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Without a server of anybody's, and without this session's settings; with `extra`."""
     dropped = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "PREFECT_HOME")
     kept = {key: value for key, value in os.environ.items() if key not in dropped}
-    return kept | {"PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"}
+    return kept | {"PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"} | dict(extra or {})
 
 
-def call(*command: str | Path, cwd: Path | None = None, expect: int = 0) -> subprocess.CompletedProcess[str]:
+def call(
+    *command: str | Path, cwd: Path | None = None, expect: int = 0, extra: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [str(part) for part in command], cwd=cwd, env=environment(), capture_output=True, text=True, timeout=600
+        [str(part) for part in command], cwd=cwd, env=environment(extra), capture_output=True, text=True, timeout=900
     )
     assert done.returncode == expect, f"{command} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
@@ -48,9 +50,11 @@ def robustdistill(root: Path, *arguments: str | Path, expect: int = 0) -> Any:
     return json.loads(done.stdout) if done.stdout else None
 
 
-def flow(name: str, root: Path, *arguments: str, expect: int = 0) -> dict[str, Any]:
+def flow(
+    name: str, root: Path, *arguments: str, expect: int = 0, extra: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     command = [sys.executable, ROOT / "flows" / f"{name}.py", "--workspace", root, "--json", *arguments]
-    done = call(*command, expect=expect)
+    done = call(*command, expect=expect, extra=extra)
     result: dict[str, Any] = json.loads(done.stdout) if done.stdout else {"stderr": done.stderr}
     return result
 
@@ -67,9 +71,9 @@ def edit(path: Path, changes: Mapping[str, Any]) -> None:
     path.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
-def make(root: Path) -> Path:
+def make(root: Path, *options: str) -> Path:
     """The digits recipe, so small that its chain takes a minute, with a policy that it passes on any processor."""
-    call(SCRIPTS / "robustdistill", "init", root, "--recipe", "digits")
+    call(SCRIPTS / "robustdistill", "init", root, "--recipe", "digits", *options)
     short = {
         f"{role}.training.{key}": value for role in ("initial", "teacher", "student") for key, value in TRAINING.items()
     }

@@ -1,8 +1,12 @@
-"""prefect.yaml on the stack of infra/: real MLflow and Prefect servers and a real worker."""
+"""prefect.yaml on the small form of infra/'s stack: MLflow and Prefect servers, a worker, records in files.
+
+On PostgreSQL and S3: tests/services/test_server_stack.py.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -35,7 +39,7 @@ def workspace(finished: Path, copied: Callable[[Path], Path]) -> Path:
 def client(workspace: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of a client of a fresh stack."""
     ports = {"MLFLOW_PORT": _free_port(), "PREFECT_PORT": _free_port()}
-    own = {"STACK_HOME": str(tmp_path / "stack"), "ROBUSTDISTILL_WORKSPACE": str(workspace)}
+    own = {"STACK_HOME": str(tmp_path / "stack"), "ROBUSTDISTILL_WORKSPACE": str(workspace), "STACK": "sqlite"}
     with (tmp_path / "stack.log").open("wb") as log:
         environment = scenario.environment() | ports | own
         stack = subprocess.Popen([STACK], env=environment, stdout=log, stderr=log, start_new_session=True)
@@ -119,3 +123,29 @@ def test_the_stack_says_what_it_lacks(tmp_path: Path) -> None:
     done = subprocess.run([STACK], env=environment, capture_output=True, text=True)
     assert done.returncode == 2
     assert "is not a workspace" in done.stderr and "robustdistill init" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "setting", "words"),
+    [
+        ("postgres.sh", {"POSTGRES_BIN": "/nowhere"}, "apt-get install --no-install-recommends postgresql"),
+        ("s3.sh", {"PATH": "{tools}"}, "apt-get install --no-install-recommends ceph-mon ceph-osd radosgw curl"),
+    ],
+)
+def test_a_service_that_is_not_installed_is_named_and_not_installed(
+    tmp_path: Path, script: str, setting: dict[str, str], words: str
+) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("sh", "dirname", "mkdir"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    own = {"STACK_HOME": str(tmp_path / "stack"), **{key: value.format(tools=tools) for key, value in setting.items()}}
+    done = subprocess.run(
+        [scenario.ROOT / "infra" / script, "start"],
+        env=scenario.environment() | own,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and words in done.stderr
+    asked = subprocess.run([scenario.ROOT / "infra" / script, "env", "nobody"], capture_output=True, text=True)
+    assert asked.returncode == 2 and "no such name: 'nobody'" in asked.stderr

@@ -12,7 +12,7 @@ import pytest
 
 import retrain
 from robustdistill.actions import chain, data_news, decide
-from robustdistill.errors import BadInput, GateRefused, ServiceFailed
+from robustdistill.errors import BadInput, GateRefused, RobustDistillError, ServiceFailed, ServiceRefused
 from robustdistill.services import dvc_cli
 from robustdistill.stages.catalog import STAGES, parents
 from robustdistill.workspace import Workspace
@@ -68,9 +68,12 @@ def test_a_refused_teacher_stops_before_the_students(
     assert not {"student", "control"} & {name.split("@")[-1] for name in stages.done}
 
 
-def test_bad_input_is_not_tried_again(root: Path, stages: Stages) -> None:
-    stages.failures["prepare"] = [BadInput("an empty class"), BadInput("an empty class, again")]
-    with pytest.raises(BadInput, match=r"an empty class$"):
+@pytest.mark.parametrize("kind", [BadInput, ServiceRefused])
+def test_what_no_second_attempt_changes_is_not_tried_again(
+    root: Path, stages: Stages, kind: type[RobustDistillError]
+) -> None:
+    stages.failures["prepare"] = [kind("an empty class"), kind("an empty class, again")]
+    with pytest.raises(kind, match=r"an empty class$"):
         retrain.retrain(str(root))
     assert stages.done == []
 

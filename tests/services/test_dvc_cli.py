@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from robustdistill.errors import BadInput, RobustDistillError, ServiceFailed, Unhealthy
-from robustdistill.services import dvc_cli, git_cli
+from robustdistill.services import dvc_cli, dvc_remote, git_cli
 
 pytestmark = pytest.mark.slow
 
@@ -226,7 +226,7 @@ def test_what_dvc_says_is_told(root: Path) -> None:
 
 
 def test_a_folder_without_git_and_dvc_is_bad_input(tmp_path: Path) -> None:
-    for ask in (dvc_cli.status, dvc_cli.push, lambda root: dvc_cli.repro(root, "prepare")):
+    for ask in (dvc_cli.status, dvc_remote.push, lambda root: dvc_cli.repro(root, "prepare")):
         with pytest.raises(BadInput, match=r"lost its \.git and its \.dvc"):
             ask(tmp_path)
 

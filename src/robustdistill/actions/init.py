@@ -13,7 +13,7 @@ from robustdistill import recipes
 from robustdistill.actions import data as data_actions
 from robustdistill.actions import data_news, teacher
 from robustdistill.errors import BadInput
-from robustdistill.services import dvc_cli, git_cli
+from robustdistill.services import dvc_cli, dvc_remote, git_cli
 from robustdistill.workspace import Workspace
 
 # What DVC versions, what may be lost, and what is told elsewhere.
@@ -39,17 +39,19 @@ def init(
     source_path: Path | None = None,
     remote: str | None = None,
     resize: int | None = None,
+    endpoint: str | None = None,
 ) -> Workspace:
     """A workspace at `directory`, which must not exist or be empty. Built beside it and moved there at the end.
 
     name: of the registered model, default the recipe's. download: the recipe's data may be fetched from its public
     host. source_path: where the data lies already. remote: URL or folder where DVC
-    keeps data and results for all clones; default: a folder inside the workspace. resize: data.resize, an edge in
-    pixels.
+    keeps data and results for all clones; default: a folder inside the workspace. endpoint: of an S3 server that is
+    not Amazon's; committed, as the remote is, and neither may hold credentials. resize: data.resize, an edge in pixels.
     Raises BadInput (unknown recipe, folder in use, unusable option or data) or ServiceFailed (git, DVC).
     """
     chosen = recipes.load(recipe, model_name=name, resize=resize)
     _require_options(chosen, {"--path": source_path is not None, "--download": download})
+    _require_remote(remote or "", endpoint or "")
     target = directory.resolve()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise BadInput("the folder is not empty", where=str(target), fix="name a new one, or remove what is in it")
@@ -58,6 +60,8 @@ def init(
         _write(chosen, folder)
         git_cli.init(folder)
         dvc_cli.init(folder, _absolute(remote))
+        if endpoint:
+            dvc_cli.dvc(folder, "remote", "modify", "local", "endpointurl", endpoint)
         if source_path or not chosen.needs_path:
             _add_data(chosen, folder, download=download, source_path=source_path)
         git_cli.commit(folder, COMMITTED, f"Start from the recipe {recipe}")
@@ -72,6 +76,14 @@ def _require_options(recipe: recipes.Recipe, given: Mapping[str, bool]) -> None:
         if used and option.removeprefix("--") not in SOURCES[source].Config.model_fields:
             fix = "leave it out" if option == "--download" else "leave it out; your own images: --recipe image_folder"
             raise BadInput(f"the recipe {recipe.name} does not take it: its data are {source}", where=option, fix=fix)
+
+
+def _require_remote(remote: str, endpoint: str) -> None:
+    for url in (remote, endpoint):
+        dvc_remote.require_no_secret(url)
+    if endpoint and not (remote.startswith("s3://") and endpoint.startswith(("http://", "https://"))):
+        fix = "--remote s3://BUCKET/PATH --endpoint https://HOST:PORT"
+        raise BadInput("an endpoint is the http(s) address of the server of an S3 remote", where="--endpoint", fix=fix)
 
 
 def _absolute(remote: str | None) -> str | None:

@@ -12,7 +12,7 @@ from robustdistill.actions import data, data_news
 from robustdistill.data import materialise
 from robustdistill.data.names import all_kept
 from robustdistill.errors import BadInput
-from robustdistill.services import dvc_cli, git_cli
+from robustdistill.services import dvc_cli, dvc_remote, git_cli
 from robustdistill.stages.catalog import STAGES
 from robustdistill.workspace import Workspace
 
@@ -32,7 +32,7 @@ def version_data(workspace: Workspace, *, expected: str | None = None, dry_run: 
     if not workspace.data.is_dir():
         if known is None:
             raise data.none_yet(workspace)
-        dvc_cli.fetch_data(workspace.root)
+        dvc_remote.fetch_data(workspace.root)
         _require_unaltered(workspace, known)
     found = data.tree_digest(workspace.data)
     if expected and found != expected:
@@ -61,6 +61,16 @@ def _require_unaltered(workspace: Workspace, known: str) -> None:
             where=str(workspace.root / ".dvc" / "cache"),
             fix="remove .dvc/cache, then `dvc pull data.dvc` from a good remote, or `robustdistill data add PATH`",
         )
+
+
+def bring_results(workspace: Workspace, stages: Container[str] = STAGES) -> list[str]:
+    """Results of `stages` that are not here though nothing has changed, as in a clone, from DVC's cache or its remote.
+
+    Returns the stages whose results came. Raises ServiceFailed where the remote cannot be asked.
+    """
+    gone = [name for name in dvc_cli.restorable(workspace.root) if name in stages]
+    came = dvc_remote.fetch_results(workspace.root, [STAGES[name].out for name in gone])
+    return [name for name in gone if STAGES[name].out in came]
 
 
 def require_unaltered_results(workspace: Workspace, stages: Container[str] = STAGES) -> None:
@@ -106,5 +116,5 @@ def commit(workspace: Workspace, run: str) -> None:
     owed.parent.mkdir(parents=True, exist_ok=True)
     owed.touch()
     if git_cli.commit(workspace.root, paths, f"Retrain: {run}") or before:
-        dvc_cli.push(workspace.root)
+        dvc_remote.push(workspace.root)
     owed.unlink(missing_ok=True)

@@ -23,6 +23,7 @@ RESIZE = "edge in pixels that every image is scaled to: data.resize of params.ya
 @click.option("--path", "source_path", type=EXISTING, help="where the data lies already")
 @click.option("--remote", help="URL or folder where DVC keeps data and results, for clones too; default: in DIRECTORY")
 @click.option("--resize", type=int, help=RESIZE)
+@click.option("--endpoint", help="of an S3 remote that is not Amazon's; default: $AWS_ENDPOINT_URL_S3 of each machine")
 @pass_settings
 def init(
     settings: Settings,
@@ -33,6 +34,7 @@ def init(
     source_path: Path | None,
     remote: str | None,
     resize: int | None,
+    endpoint: str | None,
 ) -> None:
     """Make a workspace from a recipe.
 
@@ -42,6 +44,7 @@ def init(
       robustdistill init demo --recipe digits
       robustdistill init clothes --recipe fashion_mnist --download
       robustdistill init mine --recipe image_folder --name mine --path photos/      one folder a class
+      robustdistill init demo --remote s3://bucket/demo --endpoint http://127.0.0.1:9000
 
     \b
     Recipes:
@@ -53,7 +56,8 @@ def init(
     from robustdistill.actions.init import init as make
 
     settings.say(f"making {directory} from the recipe {recipe} (data, git and DVC: some seconds) ...")
-    made = make(directory, recipe, name=name, download=download, source_path=source_path, remote=remote, resize=resize)
+    where = {"remote": remote, "endpoint": endpoint}
+    made = make(directory, recipe, name=name, download=download, source_path=source_path, resize=resize, **where)
     after = f"python flows/retrain.py --workspace {directory}"
     if not made.data.exists():
         after = f"robustdistill --workspace {directory} data add PATH"

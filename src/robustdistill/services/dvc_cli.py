@@ -38,6 +38,7 @@ CONFIG = """\
 """
 TAIL_LINES = 12
 BUSY = "it is being blocked by"  # how DVC says that another one has the files
+GONE = frozenset(("deleted", "not in cache"))  # words of `dvc status`
 DIGEST = re.compile(r"[0-9a-f]{32}\.dir")
 DATA_FIX = "bring it back with `git checkout data.dvc`, or remove it: the next run writes it anew from data/"
 STOP_SECONDS = 5.0
@@ -125,39 +126,6 @@ def add_data(root: Path) -> str:
     return found
 
 
-def fetch_data(root: Path) -> None:
-    """data/ as data.dvc names it, from the cache or the remote. Raises BadInput where the remote is a missing folder:
-    the default one lies in the workspace that was cloned."""
-    try:
-        dvc(root, "pull", "data.dvc")
-    except errors.ServiceFailed as error:
-        missing = _missing_remote(root)
-        if missing is None:
-            raise
-        raise errors.BadInput(
-            "data/ is not here, and neither is the folder that is the DVC remote, as in a clone of a workspace",
-            where=missing,
-            fix="dvc remote modify --local local url FOLDER, .work/dvc-remote of the workspace it was cloned from; "
-            "`robustdistill init --remote URL` makes a workspace whose remote all its clones share",
-        ) from error
-
-
-def _missing_remote(root: Path) -> str | None:
-    """The default remote, if it is a folder and not there."""
-    name = dvc(root, "config", "core.remote").strip()
-    url = dvc(root, "config", f"remote.{name}.url").strip() if name else ""
-    return None if not url or "://" in url or Path(url).is_dir() else url
-
-
-def push(root: Path) -> None:
-    """Copies data and results that the remote does not have yet to it. Raises ServiceFailed."""
-    try:
-        dvc(root, "push", "--quiet")
-    except errors.ServiceFailed as error:
-        fix = "see `dvc remote list`; all is kept here, and the next run pushes what is missing"
-        raise errors.ServiceFailed(error.cause, where=error.where, fix=fix) from error
-
-
 def digest(root: Path) -> str | None:
     """The hash of data/ as data.dvc records it; None before data was added. Read without DVC. Raises BadInput."""
     path = root / "data.dvc"
@@ -213,6 +181,29 @@ def changed(root: Path) -> list[str]:
     """The stages that have to run, in order: those that changed and all that read from them."""
     _require_pipeline(root)
     return catalog.with_descendants(name for name in status(root) if name in catalog.STAGES)
+
+
+def restorable(root: Path) -> list[str]:
+    """The stages whose results are gone while all they were made from is as dvc.lock says, or gone likewise: in order,
+    as in a clone. Whoever brings their folders back has nothing to run."""
+    if all((root / folder).is_dir() for folder in recorded(root)):
+        return []
+    _require_pipeline(root)
+    found, known, kept = status(root), {name for name, _ in recorded(root).values()}, []
+    for name in catalog.STAGES:
+        whole = all(parent in kept for parent in catalog.parents(name) if parent in found)
+        if name in found and name in known and whole and GONE.issuperset(_leaves(found[name])):
+            kept.append(name)
+    return kept
+
+
+def _leaves(found: Any) -> Iterator[Any]:
+    """The words of a status: what is nested in lists and mappings."""
+    if isinstance(found, dict | list):
+        for item in found.values() if isinstance(found, dict) else found:
+            yield from _leaves(item)
+    else:
+        yield found
 
 
 def repro(root: Path, stage: str, env: Mapping[str, str] | None = None) -> None:

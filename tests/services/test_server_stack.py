@@ -1,0 +1,239 @@
+"""The flows on PostgreSQL and S3, with a worker of prefect.yaml: the tests go on, each where the one before stopped.
+
+`make test-services` runs them; nothing is skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import botocore.exceptions
+import psutil
+import psycopg2
+import pytest
+import scenario
+from server_stack import SEEDED, Stack
+
+from robustdistill.actions.data import tree_digest
+from robustdistill.errors import ServiceRefused
+from robustdistill.services import dvc_cli, dvc_remote, git_cli
+from robustdistill.services.mlflow_store import Store
+from robustdistill.stages.catalog import STAGES
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(2400)]
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    found = Stack()
+    try:
+        scenario.make(found.workspace, "--remote", found.remote, "--endpoint", found.endpoint)
+        found.start()
+        yield found
+    finally:
+        found.end()
+
+
+def _ask(stack: Stack, database: str, query: str, *, role: str | None = None) -> list[tuple[Any, ...]]:
+    """Rows of a query, asked by the database's own role, or by another."""
+    own = stack.exports("postgres", role or database)
+    connection = psycopg2.connect(
+        host=own["PGHOST"], port=own["PGPORT"], user=own["PGUSER"], password=own["PGPASSWORD"], dbname=database
+    )
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(query)
+            return list(cursor.fetchall())
+    finally:
+        connection.close()
+
+
+def _store(stack: Stack) -> Store:
+    return Store.open(stack.client()["MLFLOW_TRACKING_URI"], Path("unused"))
+
+
+def _champion(stack: Stack) -> int:
+    return _store(stack).registry.aliases("digits")["champion"]
+
+
+def _bytes(root: Path) -> dict[str, str]:
+    """Digest of data/ and of every stage's result, computed from the files."""
+    return {path: tree_digest(root / path) for path in ("data", *(stage.out for stage in STAGES.values()))}
+
+
+def test_a_worker_retrains_and_promotes(stack: Stack) -> None:
+    """From raw data: runs and registry in PostgreSQL, files in S3, data and results in the bucket of their own."""
+    run = stack.run("nightly")
+    assert (run["state"]["type"], run["state"]["name"]) == ("COMPLETED", "Completed"), stack.log.read_text()
+    summary = scenario.read(stack.workspace, ".work", "summary.json")
+    assert summary["outcome"] == "promoted" and scenario.ran(summary) == set(STAGES)
+    assert not (stack.workspace / ".work" / "mlflow.db").exists()
+
+    states = _ask(stack, "mlflow", "select status, count(*) from runs group by status")
+    assert states == [("FINISHED", 1 + len(STAGES))]
+    versions = dict(_ask(stack, "mlflow", "select name, count(*) from model_versions group by name"))
+    assert versions == {"digits": 1, "digits-candidates": 1}
+    assert _ask(stack, "mlflow", "select alias, version from registered_model_aliases where name = 'digits'") == [
+        ("champion", 1)
+    ]
+    assert _ask(stack, "prefect", f"select state_type from flow_run where id = '{run['id']}'") == [("COMPLETED",)]
+
+    kept = {item.key: item for item in stack.bucket("mlflow").objects.all()}
+    [params] = [item for key, item in kept.items() if key.endswith("/workspace/params.yaml")]
+    assert params.get()["Body"].read() == (stack.workspace / "params.yaml").read_bytes()
+    assert any(key.endswith(".onnx") for key in kept) and any(key.endswith(".html") for key in kept)
+    pushed = {item.key for item in stack.bucket("robustdistill").objects.all()}
+    for name, digest in {**scenario.hashes(stack.workspace), "data": str(dvc_cli.digest(stack.workspace))}.items():
+        assert f"digits/files/md5/{digest[:2]}/{digest[2:]}" in pushed, name
+
+
+def test_a_clone_on_another_machine_has_the_same_bytes_and_retrains_nothing(stack: Stack) -> None:
+    clone = stack.place / "second" / "digits"
+    git_cli.git(stack.place, "clone", "--quiet", str(stack.workspace), str(clone))
+    assert not (clone / "data").exists() and not (clone / ".dvc" / "cache").exists()
+    result = scenario.flow("retrain", clone, extra=stack.client("second"))
+    assert result["outcome"] == "unchanged" and scenario.ran(result) == set()
+    assert _bytes(clone) == _bytes(stack.workspace)
+    assert git_cli.head(clone) == git_cli.head(stack.workspace)
+    assert _champion(stack) == 1
+
+
+def test_each_service_lets_in_only_its_own(stack: Stack) -> None:
+    for role, database in (("mlflow", "prefect"), ("prefect", "mlflow"), ("mlflow", "postgres")):
+        with pytest.raises(psycopg2.OperationalError, match="permission denied"):
+            _ask(stack, database, "select 1", role=role)
+    for bucket, user in (("mlflow", "robustdistill"), ("robustdistill", "mlflow")):
+        with pytest.raises(botocore.exceptions.ClientError, match="AccessDenied"):
+            list(stack.bucket(bucket, user).objects.all())
+    for port in stack.ports.values():
+        for line in psutil.net_connections("tcp"):
+            if line.status == psutil.CONN_LISTEN and str(line.laddr.port) == port:
+                assert line.laddr.ip == "127.0.0.1"
+
+
+def test_the_worker_knows_no_database_and_not_mlflows_bucket(stack: Stack) -> None:
+    [worker] = [process for process in stack.family() if "worker start" in " ".join(process.cmdline())]
+    known = "\n".join(worker.environ().values())
+    assert stack.exports("s3", "robustdistill")["AWS_SECRET_ACCESS_KEY"] in known
+    for service, name in (("postgres", "mlflow"), ("postgres", "prefect"), ("postgres", "admin"), ("s3", "mlflow")):
+        for secret in _passwords(stack.exports(service, name)):
+            assert secret not in known
+    for process in stack.family():  # a command line can be read by everybody
+        for secret in _secrets(stack).values():
+            assert secret not in " ".join(process.cmdline())
+
+
+def _passwords(exports: dict[str, str]) -> list[str]:
+    return [exports[key] for key in ("PGPASSWORD", "AWS_SECRET_ACCESS_KEY") if key in exports]
+
+
+def test_refused_credentials_are_said_and_the_next_run_pushes(stack: Stack) -> None:
+    scenario.edit(stack.workspace / "policy.yaml", {"student.robust": 0.001})  # something to commit and to push
+    wrong = stack.client() | {"AWS_SECRET_ACCESS_KEY": "wrong-but-secret-7d1a"}
+    error = scenario.flow("retrain", stack.workspace, expect=4, extra=wrong)["error"]
+    assert "refuses these credentials" in error["cause"] and "AWS_SECRET_ACCESS_KEY" in error["fix"]
+    assert error["where"] == f"{stack.remote} at {stack.endpoint}" and "next run pushes" in error["fix"]
+    assert "wrong-but-secret" not in json.dumps(error)
+    owed = stack.workspace / ".work" / "not-pushed"
+    assert owed.exists()
+    assert scenario.ran(scenario.flow("retrain", stack.workspace, extra=stack.client())) == set()
+    assert not owed.exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "words"), [("s3://nowhere/x", "bucket of the DVC remote does not exist"), ("s3://mlflow/x", "refuses")]
+)
+def test_a_bucket_that_is_missing_or_somebody_elses_is_said(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, url: str, words: str
+) -> None:
+    root = stack.place / "second" / "digits"
+    for key, value in stack.client("second").items():
+        monkeypatch.setenv(key, value)
+    dvc_cli.dvc(root, "remote", "modify", "--local", "local", "url", url)
+    try:
+        with pytest.raises(ServiceRefused, match=words) as caught:
+            dvc_remote.push(root)
+        assert caught.value.exit_code == 4 and url in caught.value.where and caught.value.fix
+    finally:
+        dvc_cli.dvc(root, "remote", "modify", "--local", "local", "url", stack.remote)
+
+
+def test_with_s3_down_the_work_is_kept_and_the_next_run_pushes_it(stack: Stack) -> None:
+    before = scenario.hashes(stack.workspace)
+    scenario.edit(stack.workspace / "params.yaml", {"control.objective.label_smoothing": 0.1})
+    stack.script("s3", "stop")
+    error = scenario.flow("retrain", stack.workspace, expect=4, extra=stack.client())["error"]
+    assert "does not answer" in error["cause"] and stack.endpoint in error["where"]
+    assert "next run pushes" in error["fix"]
+    made = scenario.hashes(stack.workspace)
+    assert {name for name in made if made[name] != before[name]} >= {"control", "export@control", "score@control"}
+    assert _bytes(stack.workspace)["artifacts/control"] == made["control"]
+    assert git_cli.git(stack.workspace, "status", "--porcelain") == ""  # committed all the same
+    assert _champion(stack) == 1
+
+    stack.script("s3", "start")
+    result = scenario.flow("retrain", stack.workspace, extra=stack.client())
+    assert scenario.ran(result) == set() and scenario.hashes(stack.workspace) == made
+    pushed = {item.key for item in stack.bucket("robustdistill").objects.all()}
+    assert f"digits/files/md5/{made['control'][:2]}/{made['control'][2:]}" in pushed
+    assert _ask(stack, "mlflow", "select count(*) from runs where status = 'RUNNING'") == [(0,)]
+    params = [item.key for item in stack.bucket("mlflow").objects.all() if item.key.endswith("/workspace/params.yaml")]
+    parents = _ask(stack, "mlflow", "select count(*) from tags where key = 'robustdistill.reason'")[0][0]
+    assert len(params) >= 5 and parents >= len(params)  # the files of the run whose end S3 missed have come, too
+
+
+def _secrets(stack: Stack) -> dict[str, str]:
+    """Every password and key there is, by where it lies."""
+    found = {"MLflow's client": SEEDED}
+    for path in [*(stack.place / "stack").glob("*/secrets/*"), *(stack.place / "stack" / "s3" / "keys").iterdir()]:
+        text = path.read_text()
+        words = [line.partition("key = ")[2] for line in text.splitlines()] if "[" in text else text.split()[-1:]
+        found |= {f"{path.name} {number}": word for number, word in enumerate(words) if word}
+    return found
+
+
+def _produced(stack: Stack) -> Iterator[tuple[str, bytes]]:
+    """All that is kept or written: both databases, both buckets, both workspaces with their history, all logs."""
+    admin = scenario.environment(stack.exports("postgres", "admin"))
+    for database in ("mlflow", "prefect"):
+        dump = subprocess.run(["pg_dump", database], env=admin, capture_output=True, check=True)
+        yield f"database {database}", dump.stdout
+    for name in ("mlflow", "robustdistill"):
+        for item in stack.bucket(name).objects.all():
+            yield f"s3://{name}/{item.key}", item.get()["Body"].read()
+    for machine in ("first", "second"):
+        yield f"history of {machine}", git_cli.git(stack.place / machine / "digits", "log", "--patch", "--all").encode()
+    closed = ("secrets", "keys", "mon", "osd", "data")  # the services' own; of PostgreSQL's only the log is read
+    roots = [stack.place / name for name in ("first", "second", "stack.log")]
+    own = [path for path in (stack.place / "stack").glob("*/*") if path.name not in closed]
+    for root in (*roots, *own, stack.place / "stack" / "postgres" / "data" / "server.log"):
+        for path in [root] if root.is_file() else root.rglob("*"):
+            if path.is_file():
+                yield str(path), path.read_bytes()
+
+
+def test_no_secret_is_kept_anywhere(stack: Stack) -> None:
+    secrets = _secrets(stack)
+    assert len(secrets) >= 9
+    read, told = 0, set()
+    for place, content in _produced(stack):
+        read += 1
+        told |= {place} if b"nightly schedule" in content else set()
+        for name, secret in secrets.items():
+            assert secret.encode() not in content, f"{name} stands in {place}"
+    assert read > 200 and {"database mlflow", "database prefect"} <= told  # what is there is found
+
+
+def test_what_the_stack_started_ends_with_it(stack: Stack) -> None:
+    family = stack.family()
+    names = " ".join(process.name() for process in family)
+    assert all(name in names for name in ("postgres", "radosgw", "ceph-osd", "ceph-mon", "python"))
+    assert stack.process is not None
+    stack.process.terminate()
+    stack.process.wait(120)
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
