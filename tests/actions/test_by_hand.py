@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,9 +33,11 @@ def _evidence() -> Evidence:
 
 
 @pytest.mark.parametrize("gain", ["inform", "block"])
-def test_a_gain_is_not_asked_of_a_version_without_its_control(gain: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gain_is_not_asked_of_a_version_without_its_control(
+    gain: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     policy = recipes.load("digits").policy.model_copy(update={"gain": gain})
-    workspace = SimpleNamespace(root="/w", name="toy", policy=lambda: policy)
+    workspace = SimpleNamespace(root="/w", name="toy", policy=lambda: policy, work=tmp_path)
     current: Any = SimpleNamespace(workspace=workspace, store=None, run="r")
     monkeypatch.setattr(by_hand, "require_unaltered_results", lambda *_: None)
     monkeypatch.setattr(by_hand, "_export", lambda *_: None)

@@ -39,6 +39,8 @@ if what.exists():
     print("last words")
     sys.exit(7)
 time.sleep(float(os.environ.get("PAUSE", 0)))
+while pathlib.Path("hold").exists():
+    time.sleep(0.05)
 out = pathlib.Path("artifacts", name)
 out.mkdir(parents=True, exist_ok=True)
 (out / "result").write_text(name + pathlib.Path("params.yaml").read_text())
@@ -234,14 +236,26 @@ def test_a_folder_without_git_and_dvc_is_bad_input(tmp_path: Path) -> None:
 def test_a_stage_waits_for_a_dvc_by_hand_and_a_torn_lock_is_no_matter(root: Path) -> None:
     """The lock is torn where a process was killed while it wrote it; DVC itself would refuse every command then."""
     command = [sys.executable, "-m", "dvc", "repro", "--single-item", "prepare"]
-    lock = root / ".dvc" / "tmp" / "rwlock"
-    by_hand = subprocess.Popen(command, cwd=root, env=dvc_cli.environment({"PAUSE": "4"}))
-    until = time.monotonic() + 60
-    while not (lock.exists() and "prepare" in lock.read_text()) and time.monotonic() < until:
-        time.sleep(0.05)
-    dvc_cli.repro(root, "prepare")
-    assert by_hand.wait(5) == 0  # it had ended before ours began
-    assert "which has artifacts/prepare" in (root / "journal.jsonl").read_text()
-    lock.write_text('{"write": {')
-    dvc_cli.repro(root, "initial")
+    lock, journal = root / ".dvc" / "tmp" / "rwlock", root / "journal.jsonl"
+    (root / "hold").touch()
+    by_hand = subprocess.Popen(command, cwd=root, env=dvc_cli.environment())
+    _until(lambda: lock.exists() and "prepare" in lock.read_text())
+    with dvc_cli.stopping_children():
+        ours = threading.Thread(target=dvc_cli.repro, args=(root, "prepare"))
+        ours.start()
+        _until(lambda: journal.exists() and "which has artifacts/prepare" in journal.read_text())
+        assert ours.is_alive()
+        (root / "hold").unlink()
+        assert by_hand.wait(60) == 0
+        ours.join(60)
+        assert not ours.is_alive()
+        lock.write_text('{"write": {')
+        dvc_cli.repro(root, "initial")
     assert (root / "artifacts" / "initial" / "result").exists()
+
+
+def _until(true: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
