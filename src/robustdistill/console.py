@@ -18,7 +18,7 @@ from robustdistill.journal import fraction
 from robustdistill.threat import ThreatModel
 
 LOG_WIDTH = 160  # of tables in a log
-PLAIN_SECONDS = 5.0  # away from a terminal, at most one progress line a stage in this time
+PLAIN_SECONDS = 10.0  # away from a terminal, at most one progress line a stage in this time
 
 MARKS = {
     "pass": "[green]✔ pass[/]",
@@ -62,7 +62,8 @@ def describe(record: Mapping[str, Any]) -> str:
         case "end":
             return f"done in {record.get('seconds', 0):.1f} s"
         case "alarm":
-            return f"{record.get('message')} {record.get('advice', '')}"
+            advice = f". What helps: {record['advice']}" if record.get("advice") else ""
+            return f"alarm, {record.get('kind', 'unknown')}: {record.get('message')}{advice}"
         case event:
             return str(record.get("message", event))
 
@@ -241,7 +242,14 @@ def judgement(content: Mapping[str, Any], out: Console) -> None:
             mark = "[yellow]warning[/]" if item["level"] == "warning" else "[red]✘ fails[/]"
             out.print(f"{mark}  {escape(item['name'])}: {escape(item['sentence'])}", soft_wrap=True)
     if content["healthy"]:
-        out.print(f"[bold green]HEALTHY[/]  no check of the evaluation failed: robust {content['robust_accuracy']:.1%}")
+        robust, quick = (
+            content["robust"],
+            "" if any(len(row["parts"]) > 1 for row in content["attacks"]) else ", not by AutoAttack",
+        )
+        interval = f"95 % {robust['lower']:.1%} to {robust['upper']:.1%}, {n} examples{quick}"
+        out.print(
+            f"[bold green]HEALTHY[/]  no check of the evaluation failed: robust {robust['accuracy']:.1%} ({interval})"
+        )
     else:
         out.print("[bold red]NOT HEALTHY[/]  the evaluation cannot be trusted: it shows no robust accuracy")
 

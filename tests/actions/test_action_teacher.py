@@ -66,10 +66,22 @@ def test_weights_are_copied_under_their_hash_and_pinned(
     kept = workspace.imports / digest
     assert weights.digest(kept / "model.safetensors") == digest
     assert weights.load(kept).spec == SPEC
-    assert pinned(workspace) == {"sha256": digest, "role": "teacher", "origin": path.name} | nobody_knows(path.name)
+    described = {"sha256": digest, "description": weights.digest(kept / "model.json")}
+    assert pinned(workspace) == described | {"role": "teacher", "origin": path.name} | nobody_knows(path.name)
     assert list(workspace.imports.iterdir()) == [kept]
     assert workspace.params().teacher.source == "file"
     assert teacher.use_file(workspace, path) == digest  # again: nothing new
+
+
+def test_the_same_weights_described_anew_are_another_teacher(workspace: Workspace, foreign: Path) -> None:
+    """A corrected normalisation must reach the model, and DVC must see that the stage has to run."""
+    digest, settings = teacher.use_file(workspace, foreign), foreign.with_suffix(".json")
+    before = pinned(workspace)
+    record = json.loads(settings.read_text())
+    settings.write_text(json.dumps(record | {"mean": [0.25], "std": [0.125]}))
+    assert teacher.use_file(workspace, foreign) == digest
+    assert pinned(workspace)["description"] != before["description"]
+    assert weights.load(workspace.imports / digest).spec.mean == (0.25,)
 
 
 def test_only_the_named_keys_of_params_change(workspace: Workspace, own: Path) -> None:
@@ -131,6 +143,7 @@ def test_several_teachers_are_pinned_as_their_mean(workspace: Workspace, seeds: 
     assert [member["sha256"] for member in model.spec.model["members"]] == [weights.digest(path) for path in seeds]
     assert json.loads(workspace.pin.read_text()) == {
         "sha256": digest,
+        "description": weights.digest(kept / "model.json"),
         "role": "teacher",
         "origin": "mean of seed0.safetensors, seed1.safetensors, seed2.safetensors",
     } | nobody_knows(*(f"seed{number}.safetensors" for number in range(3)))

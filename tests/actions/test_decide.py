@@ -83,7 +83,7 @@ def test_what_did_not_pass_moves_nothing(current, registered, verdict, outcome):
 def test_a_first_refusal_says_that_there_is_no_champion(store, work, registered):
     current = Session(Workspace(work), store)
     done = decide.settle(current, candidate(current, registered(1.0)), Verdict("fail", "0" * 64, [], None, {}))
-    assert done.sentence == "toy-candidates version 1 did not pass the gate; toy has no champion yet, as before"
+    assert done.sentence == "toy-candidates version 1 did not pass the gate; toy still has no champion"
     assert done.registry == ["toy-candidates version 1"]
 
 

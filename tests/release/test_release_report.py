@@ -164,7 +164,7 @@ def test_every_section_is_filled(page: Page) -> None:
     for expected in (
         "240,010", "9,034", "1/27 of the teacher", "autoattack", "worst case",  # models
         "champion_robust", "Did the student gain from its teacher?", "undecided",  # gate
-        "Attacks made against the initial model", "Attacks made against the student model",
+        "Attacks made against the initial model", "Attacks made against the student",
         "at most 0.1 (10.0% of its range)", "160 test examples were attacked by fgsm, autoattack",
         "1ad7.dir", "dvc repro", "d1ad1a", "student-sha", "PGD and AutoAttack differ by 6 points",
         "validation accuracy under PGD fell", "autoattack: stands in for it.",
@@ -234,7 +234,7 @@ def test_a_refused_teacher(artifacts: Path) -> None:
     assert "Refused: the teacher is not worth distilling" in page.words
     assert "Not judged in this run: control, student." in page.words
     assert "No training in this run: control, student." in page.words
-    assert "No attacked examples of the student model to show." in page.words
+    assert "No attacked examples of the student to show." in page.words
     assert "not exported" in page.words
 
 

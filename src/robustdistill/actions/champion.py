@@ -41,7 +41,7 @@ def place(name: str, version: int, alias: str = CHAMPION) -> str:
 def stays(store: Store, name: str) -> str:
     """What remains in use where nothing was moved, in words."""
     number, _ = current(store, name)
-    return f"{name} has no champion yet, as before" if number is None else f"{place(name, number)}, stays in use"
+    return f"{name} still has no champion" if number is None else f"{place(name, number)}, stays in use"
 
 
 def fetch(

@@ -23,6 +23,7 @@ from robustdistill.gate.scorecard import Evidence
 from robustdistill.gate.verdict import Verdict, verdict
 from robustdistill.journal import Journal
 from robustdistill.release.card import model_card
+from robustdistill.services import dvc_cli
 from robustdistill.workspace import Workspace
 
 TEACHER = "robustdistill.teacher_sha256"
@@ -107,7 +108,8 @@ def lineage(workspace: Workspace) -> dict[str, str]:
     threat = evidence(workspace, "student").threat
     return {
         TEACHER: model["sha256"],
-        "robustdistill.data_digest": manifests["prepare"]["data_digest"],
+        "robustdistill.data_digest": dvc_cli.digest(workspace.root) or "",
+        "robustdistill.prepared_digest": manifests["prepare"]["data_digest"],
         "robustdistill.adversaries_sha256": manifests["adversaries"]["digest"],
         "robustdistill.threat": threat.label(),
     }

@@ -73,8 +73,14 @@ def summarise(
     pointers = [
         ("report", str(report)),
         ("browse", f"robustdistill --workspace {root} ui        (MLflow and Prefect; for the demo: make ui)"),
-        ("predict", f"robustdistill --workspace {root} predict IMAGE..."),
     ]
+    if any("alias champion" in line for line in registry):
+        pointers.append(("predict", f"robustdistill --workspace {root} predict IMAGE..."))
+    if outcome == "refused":
+        again = (
+            "what is trained stands in params.yaml, what is demanded in policy.yaml; what did not change is not redone"
+        )
+        pointers.append(("next", again))
     if not current.seconds:
         sentence += "; nothing was retrained" + (", for nothing had changed" if outcome == "unchanged" else "")
     return Summary(

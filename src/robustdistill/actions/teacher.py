@@ -142,8 +142,12 @@ def _import(workspace: Workspace, model: Classifier, role: Role, origin: str, so
 
 
 def _copy(workspace: Workspace, folder: Path, digest: str) -> None:
+    """Under their hash. The same weights with another description (shape, mean, std) take over that one."""
     kept = workspace.imports / digest
     if kept.exists():
+        described = (folder / "model.json").read_text(encoding="utf-8")
+        if described != (kept / "model.json").read_text(encoding="utf-8"):
+            write_atomically(kept / "model.json", described)
         return
     part = workspace.imports / f".{digest}.part"
     shutil.rmtree(part, ignore_errors=True)
@@ -165,8 +169,11 @@ def _keep(workspace: Workspace, folder: Path, digest: str, role: Role, origin: s
 
 def _pin(workspace: Workspace, digest: str, role: Role, origin: str, seen: Seen) -> None:
     """Pins kept weights, with the hash of the list of what they saw, which is kept beside them under that hash."""
+    from robustdistill.models import weights as files
+
     known = _keep_ids(workspace.imports / digest, seen) if len(seen.ids) else None
-    record = {"sha256": digest, "role": role, "origin": origin}
+    described = files.digest(workspace.imports / digest / "model.json")
+    record = {"sha256": digest, "description": described, "role": role, "origin": origin}
     _write_pin(workspace, record | {"trained_on": known, "unknown": list(seen.unknown)})
 
 

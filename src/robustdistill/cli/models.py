@@ -184,6 +184,7 @@ def promote(settings: Settings, version: int, why: str, by: str) -> int:
     from robustdistill.actions import by_hand, serving
 
     by_hand.require_said(by, why)
+    settings.say(f"{serving.OPENING} and judging version {version} today, if that was not done")
     with serving.by_hand(settings.workspace(), f"promote {version}", why) as current:
         result = by_hand.judge_candidate(current, version)
         summary = current.conclude(by_hand.promote_candidate(current, version, result, by=by, why=why))
@@ -207,6 +208,7 @@ def rollback(settings: Settings, version: int | None, why: str, by: str) -> int:
     from robustdistill.actions import by_hand, serving
 
     by_hand.require_said(by, why)
+    settings.say(serving.OPENING)
     with serving.by_hand(settings.workspace(), "roll back", why) as current:
         summary = current.conclude(by_hand.roll_back(current, version, by=by, why=why))
     settings.answer(summary.to_json(), f"{summary.outcome}: {summary.sentence}")

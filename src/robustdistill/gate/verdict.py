@@ -162,10 +162,13 @@ def health(evidence: Evidence) -> Rule:
 
 def floors(demand: Floors, evidence: Evidence, confidence: float, prefix: str = "") -> Iterator[Rule]:
     """Least clean, robust and worst-class accuracy."""
+    classes = len(evidence.card["per_class"])
     for measure in ("clean", "robust"):
         flags = getattr(evidence, measure)
         low, high = statistics.wilson(int(flags.sum()), len(flags), confidence)
         what = f"{measure} accuracy {_pct(flags.mean())} ({_level(confidence)} interval {_pct(low)} to {_pct(high)})"
+        if low <= 1 / classes:
+            what += f", which is not above chance (1 of {classes} classes),"
         yield _floor(f"{prefix}{measure}", float(flags.mean()), getattr(demand, measure), what)
     name, value = evidence.worst_class()
     what = f"the lowest robust accuracy of a class, {_pct(value)} for {name!r},"
@@ -174,8 +177,10 @@ def floors(demand: Floors, evidence: Evidence, confidence: float, prefix: str = 
 
 def _floor(rule: str, value: float, demand: float, what: str) -> Rule:
     holds = value >= demand
-    relation = "reaches" if holds else "is below"
-    return Rule(rule, _status(holds), f"{what} {relation} the floor of {_pct(demand)}", value, demand)
+    relation = f"{'reaches' if holds else 'is below'} the floor of {_pct(demand)}"
+    if demand == 0:
+        relation = "meets no demand: the policy sets no floor"
+    return Rule(rule, _status(holds), f"{what} {relation}", value, demand)
 
 
 def _cost(name: str, demand: float | None, value: float | None) -> Rule:
@@ -285,7 +290,7 @@ def _status(holds: bool) -> Status:
 
 
 def _amount(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def _pct(share: float) -> str:

@@ -43,6 +43,7 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         safetensors.torch.save_file(plain, part)
+        part.chmod(path.parent.stat().st_mode & 0o666)  # safetensors' files are for their owner alone
         part.replace(path)
     except safetensors.SafetensorError as error:
         raise _of_system(error, path) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import psutil
 
 from robustdistill.errors import ServiceFailed
 
+LEAST_BYTES = 16 * 2**20  # SQLite and its journal need some room
 STARTUP_SECONDS = 120  # Prefect's own limit of 20 s is too near on a busy machine
 
 
@@ -44,22 +46,28 @@ def configured(home: Path, *, quiet: bool = True) -> Iterator[bool]:
         }
     if quiet:
         _mute_console()
-    with temporary_settings(settings), _named_if_late(home):
+    with temporary_settings(settings), _named_if_away(home, embedded):
         yield embedded
 
 
 @contextmanager
-def _named_if_late(home: Path) -> Iterator[None]:
+def _named_if_away(home: Path, embedded: bool) -> Iterator[None]:
+    """What Prefect's server did not do, as a failed service: it did not start, or ended, or its disk is full."""
+    import httpx
+
     try:
         yield
-    except RuntimeError as error:
-        if "ephemeral Prefect API server" not in str(error):
+    except (RuntimeError, httpx.TransportError) as error:
+        late = "ephemeral Prefect API server" in str(error)
+        if not (late or isinstance(error, httpx.TransportError)):
             raise
-        raise ServiceFailed(
-            f"Prefect's embedded server did not answer within {STARTUP_SECONDS} s",
-            where=str(home),
-            fix="start again when the machine is less busy, or name a running server: PREFECT_API_URL",
-        ) from error
+        where = str(home) if embedded else os.environ.get("PREFECT_API_URL", "")
+        if embedded and shutil.disk_usage(home).free < LEAST_BYTES:
+            fix = "make room there and run it again: it goes on where it was"
+            raise ServiceFailed("the disk is full, and Prefect's server cannot write", where=where, fix=fix) from error
+        cause = f"did not answer within {STARTUP_SECONDS} s" if late else f"does not answer ({type(error).__name__})"
+        fix = "start again when the machine is less busy, or name a running server: PREFECT_API_URL"
+        raise ServiceFailed(f"Prefect's server {cause}", where=where, fix=fix) from error
 
 
 def end_orphans(home: Path) -> int:

@@ -28,12 +28,13 @@ CHAMPIONS = "the champion's teacher"  # origin of weights that the flow pinned, 
 class Pin(Strict):
     """teacher.pin.json: which model from elsewhere is in use, and as what.
 
-    trained_on: sha256 of the list of examples that it saw, kept beside it. unknown: models it comes from, itself
-    included, of which there is no such list; None in a pin that does not say.
+    description: sha256 of its model.json. trained_on: sha256 of the list of examples that it saw, kept beside it.
+    unknown: models it comes from, itself included, of which there is no such list; None in a pin that does not say.
     """
 
     sha256: str | None
     role: str | None
+    description: str | None = None
     origin: str | None
     trained_on: str | None = None
     unknown: list[str] | None = None
@@ -76,7 +77,7 @@ def _start(params: Params, reads: Mapping[str, Path], tools: Tools) -> tuple[Cla
         tools.journal.write("note", message="no start weights are pinned: the teacher begins from drawn ones")
         return None, ""
     spec = model_spec(Prepared.open(reads["prepare"]), params.teacher.model)
-    model = imported(reads, pin.sha256)
+    model = imported(reads, pin.sha256, pin.description)
     if pin.origin == CHAMPIONS and (fault := _misfit(model.spec, spec)):
         news = f"trained anew instead of from {CHAMPIONS}: that one {fault}"
         tools.journal.write("alarm", kind="no warm start", message=news)
@@ -98,7 +99,7 @@ def _adopt(params: Params, reads: Mapping[str, Path], out: Path, tools: Tools) -
     pin = read_pin(reads["pin"])
     if pin.sha256 is None or pin.role != "teacher":
         raise BadInput("no teacher is pinned", where=str(reads["pin"]), fix=f"{USE} WEIGHTS, or teacher.source: train")
-    model = imported(reads, pin.sha256)
+    model = imported(reads, pin.sha256, pin.description)
     prepared = Prepared.open(reads["prepare"])
     _require_fit(model.spec, model_spec(prepared, model.spec.model))
     devices.apply(tools.compute)
@@ -136,7 +137,7 @@ def _folder(reads: Mapping[str, Path], sha256: str) -> Path:
     return reads.get("imports", reads["pin"].parent / "imports") / sha256
 
 
-def imported(reads: Mapping[str, Path], sha256: str) -> Classifier:
+def imported(reads: Mapping[str, Path], sha256: str, description: str | None = None) -> Classifier:
     """The imported model of this hash. Raises BadInput if it is missing, damaged or another one."""
     if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
         raise BadInput(f"{sha256!r} is not a SHA-256", where=str(reads["pin"]), fix=f"{USE} WEIGHTS")
@@ -146,6 +147,9 @@ def imported(reads: Mapping[str, Path], sha256: str) -> Classifier:
     found = weights.digest(folder / "model.safetensors")
     if found != sha256:
         raise BadInput(f"the pinned model was changed: its hash is {found}", where=str(folder), fix=f"{USE} WEIGHTS")
+    if description is not None and weights.digest(folder / "model.json") != description:
+        cause = "the description of the pinned model was changed"
+        raise BadInput(cause, where=str(folder / "model.json"), fix=f"{USE} WEIGHTS")
     return weights.load(folder)
 
 

@@ -68,10 +68,13 @@ def collapse(row: Mapping[str, Any], classes: int, chance: float) -> Alarm | Non
     constant = clean <= chance + NEAR_CHANCE
     if not (constant or (stuck and pgd is not None and pgd <= chance + NEAR_CHANCE)):
         return None
+    advice = "let eps rise (eps_warmup 0.3), lower lr, or lengthen warmup; large eps from the first step on does this"
+    if pgd is None:  # nothing attacks in this training
+        advice = "train for more epochs, in smaller batches, or with another lr; labels that say nothing do this, too"
     return Alarm(
         "collapse",
         f"the loss is {row['loss']:.3f} (log C = {math.log(classes):.3f}) and clean accuracy {clean:.1%}",
-        "let eps rise (eps_warmup 0.3), lower lr, or lengthen warmup; large eps from the first step on does this",
+        advice,
     )
 
 
