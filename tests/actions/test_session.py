@@ -38,7 +38,7 @@ def test_a_run_that_changes_nothing_names_one_commit(workspace: Workspace) -> No
 
 def test_a_run_that_commits_names_both(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Results alone leave the first commit good for params and data; new data, versioned on the way, do not."""
-    monkeypatch.setattr(version.dvc_cli, "push", lambda _: None)
+    monkeypatch.setattr(version.dvc_remote, "push", lambda _: None)
     began = git_cli.head(workspace.root)
     (workspace.root / "dvc.lock").write_text("schema: '2.0'\n")
     version.commit(workspace, "r")

@@ -10,7 +10,7 @@ import pytest
 
 from robustdistill.actions import init, version
 from robustdistill.errors import BadInput, ServiceFailed
-from robustdistill.services import dvc_cli
+from robustdistill.services import dvc_cli, dvc_remote
 from robustdistill.workspace import Workspace
 
 pytestmark = pytest.mark.slow
@@ -90,11 +90,11 @@ def test_a_push_that_failed_is_made_up_for(made: Workspace, monkeypatch: pytest.
     def away(_: object) -> None:
         raise ServiceFailed("away")
 
-    monkeypatch.setattr(dvc_cli, "push", away)
+    monkeypatch.setattr(dvc_remote, "push", away)
     (made.root / "policy.yaml").write_text((made.root / "policy.yaml").read_text() + "# edited\n")
     with pytest.raises(ServiceFailed, match="away"):
         version.commit(made, "first")
-    monkeypatch.setattr(dvc_cli, "push", lambda _: pushed.append(1))
+    monkeypatch.setattr(dvc_remote, "push", lambda _: pushed.append(1))
     for _ in range(2):
         version.commit(made, "nothing new")
     assert pushed == [1]

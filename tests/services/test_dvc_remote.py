@@ -9,7 +9,7 @@ import pytest
 
 from robustdistill.errors import BadInput, ServiceFailed, ServiceRefused
 from robustdistill.services import dvc_cli, dvc_remote
-from robustdistill.stages.catalog import STAGES
+from robustdistill.stages.catalog import STAGES, with_descendants
 
 URL, ENDPOINT = "s3://bucket/place", "http://127.0.0.1:9000"
 HEAD = "An error occurred (403) when calling the HeadObject operation: Forbidden"
@@ -95,7 +95,7 @@ ADDED = {"changed deps": {"artifacts/prepare": "deleted", "params.yaml": {"contr
         (
             tuple(STAGES),
             {name: [ADDED if name == "control" else DELETED] for name in STAGES},
-            [name for name in STAGES if "control" not in name],
+            [name for name in STAGES if name not in with_descendants(["control"])],
         ),
         (tuple(STAGES), {"prepare": [ADDED], "initial": [DELETED]}, []),
     ],

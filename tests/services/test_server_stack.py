@@ -13,7 +13,6 @@ from typing import Any
 
 import botocore.exceptions
 import psutil
-import psycopg2
 import pytest
 import scenario
 from server_stack import SEEDED, Stack
@@ -40,6 +39,8 @@ def stack() -> Iterator[Stack]:
 
 def _ask(stack: Stack, database: str, query: str, *, role: str | None = None) -> list[tuple[Any, ...]]:
     """Rows of a query, asked by the database's own role, or by another."""
+    import psycopg2  # of requirements/server.txt, which `make test` does not install
+
     own = stack.exports("postgres", role or database)
     connection = psycopg2.connect(
         host=own["PGHOST"], port=own["PGPORT"], user=own["PGUSER"], password=own["PGPASSWORD"], dbname=database
@@ -103,6 +104,8 @@ def test_a_clone_on_another_machine_has_the_same_bytes_and_retrains_nothing(stac
 
 
 def test_each_service_lets_in_only_its_own(stack: Stack) -> None:
+    import psycopg2
+
     for role, database in (("mlflow", "prefect"), ("prefect", "mlflow"), ("mlflow", "postgres")):
         with pytest.raises(psycopg2.OperationalError, match="permission denied"):
             _ask(stack, database, "select 1", role=role)

@@ -248,7 +248,9 @@ def test_alarms_know_the_ways_to_go_wrong(
 
 
 def test_where_nothing_attacks_the_advice_is_not_of_eps() -> None:
-    (plain,) = alarms.check([row(loss=1.1, clean=0.33, pgd=None)], None, classes=3, chance=0.34, examples=99, rising=False)
+    (plain,) = alarms.check(
+        [row(loss=1.1, clean=0.33, pgd=None)], None, classes=3, chance=0.34, examples=99, rising=False
+    )
     assert plain.kind == "collapse" and "eps" not in plain.advice
 
 
