@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from robustdistill.errors import RobustDistillError
+from robustdistill.gate.scorecard import REPLAYED
 from robustdistill.gate.statistics import wilson
 from robustdistill.inputs import shown
 from robustdistill.release.around import beside, weakest
@@ -77,6 +78,7 @@ def render(
     nothing was done about it."""
     material = gather(artifacts)
     threat = _threat(material)
+    names = _attack_names(material.judged)
     return environment().get_template("report.html.j2").render(
         title=title,
         material=material,
@@ -84,7 +86,8 @@ def render(
         tiles=_tiles(material),
         rules=verdict["rules"] if verdict else [],
         gain=section(lambda: _gain(verdict)),
-        attacks=_attack_names(material.judged),
+        attacks=[name for name in names if not name.startswith(REPLAYED)],
+        alone=[name for name in names if name.startswith(REPLAYED)],  # in words: a column of "not run" tells nothing
         curve=section(lambda: curve(material, threat)),
         training=[(model, *_training(model)) for model in material.models.values() if model.history],
         untrained=[name for name, model in material.models.items() if not model.history],
