@@ -242,14 +242,11 @@ def judgement(content: Mapping[str, Any], out: Console) -> None:
             mark = "[yellow]warning[/]" if item["level"] == "warning" else "[red]✘ fails[/]"
             out.print(f"{mark}  {escape(item['name'])}: {escape(item['sentence'])}", soft_wrap=True)
     if content["healthy"]:
-        robust, quick = (
-            content["robust"],
-            "" if any(len(row["parts"]) > 1 for row in content["attacks"]) else ", not by AutoAttack",
-        )
-        interval = f"95 % {robust['lower']:.1%} to {robust['upper']:.1%}, {n} examples{quick}"
-        out.print(
-            f"[bold green]HEALTHY[/]  no check of the evaluation failed: robust {robust['accuracy']:.1%} ({interval})"
-        )
+        robust = content["robust"]
+        suite = any(len(row["parts"]) > 1 for row in content["attacks"])
+        interval = f"95 % {robust['lower']:.1%} to {robust['upper']:.1%}, {n} examples"
+        figure = f"robust {robust['accuracy']:.1%} ({interval}{'' if suite else ', not by AutoAttack'})"
+        out.print(f"[bold green]HEALTHY[/]  no check of the evaluation failed: {figure}")
     else:
         out.print("[bold red]NOT HEALTHY[/]  the evaluation cannot be trusted: it shows no robust accuracy")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from robustdistill.services import dvc_locks
@@ -90,3 +92,13 @@ def test_a_run_that_is_stopped_waits_no_longer(root: Path, other: subprocess.Pop
     hold(root, other.pid)
     stopped = threading.Event()
     dvc_locks.wait(root, [], [root / "artifacts"], lambda _: stopped.set(), stopped)
+
+
+def test_whom_we_may_not_look_at_is_believed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hidden(_: object) -> list[str]:
+        raise psutil.AccessDenied
+
+    monkeypatch.setattr(psutil.Process, "cmdline", hidden)
+    file = hold(root, os.getpid())
+    dvc_locks.mend(root)
+    assert json.loads(file.read_text())["write"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -114,11 +115,8 @@ def judge(settings: Settings, /, **given: Any) -> int:
     from robustdistill.errors import Unhealthy
 
     request = Request(**given)
-    listener = console.progress(console.console())
-    try:
+    with closing(console.progress(console.console())) as listener:
         result = judging.run(settings.workspace_if_any(), request, listeners=[listener], debug=settings.debug)
-    finally:
-        listener.close()
     if result.known:
         settings.say(f"already judged: {result.folder}; --again judges anew")
     if settings.as_json:
@@ -152,11 +150,8 @@ def confirm(settings: Settings, seeds: int) -> int:
     from robustdistill.actions import confirm as actions
     from robustdistill.errors import Unhealthy
 
-    listener = console.progress(console.console())
-    try:
+    with closing(console.progress(console.console())) as listener:
         found = actions.run(settings.workspace(), seeds, listeners=[listener], debug=settings.debug)
-    finally:
-        listener.close()
     if settings.as_json:
         settings.answer(found, "")
     else:

@@ -210,8 +210,7 @@ def repro(root: Path, stage: str, env: Mapping[str, str] | None = None) -> None:
     """Runs one stage if it changed, through DVC, in a process group of its own that ends with this process.
 
     Its output goes to .work/logs/<stage>.log. Waits while a DVC of somebody else has the stage's files. Raises what
-    the stage itself raised, BadInput where git or DVC has lost
-    the folder, or ServiceFailed.
+    the stage itself raised, BadInput where git or DVC has lost the folder, or ServiceFailed.
     """
     require_repository(root)
     workspace = Workspace(root)

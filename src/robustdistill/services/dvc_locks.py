@@ -63,6 +63,8 @@ def alive(entry: Entry) -> bool:
     """Whether its process is there and is that command still, not another one under its number."""
     try:
         words = psutil.Process(entry.pid).cmdline()
+    except psutil.AccessDenied:  # somebody else's process: not for us to doubt
+        return True
     except psutil.Error:
         return False
     given = entry.command.partition(" ")[2]  # what follows the program, which Python spells in its own way
