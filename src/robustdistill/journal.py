@@ -19,7 +19,7 @@ RUN_VARIABLE = "ROBUSTDISTILL_RUN"  # the flow run that a stage process belongs 
 
 @dataclass(frozen=True)
 class Journal:
-    """Appends events for one stage: start, resumed, end, failed, progress, epoch, alarm, attack, note."""
+    """Appends events for one stage: start, resumed, end, failed, progress, epoch, trained, alarm, attack, note."""
 
     path: Path
     stage: str

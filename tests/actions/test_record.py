@@ -46,6 +46,7 @@ JOURNAL = "".join(
         line("epoch", t=1001.0, epoch=1, epochs=2, step=10, loss=0.9, kl=0.4, val_clean=None, lr=0.1, seconds=1.0),
         line("alarm", t=1001.5, kind="not finite", message="the loss is not finite.", advice="Lower lr."),
         line("epoch", t=1002.0, epoch=2, epochs=2, step=20, loss=math.nan, val_clean=0.8, val_pgd=0.6, lr=0.05),
+        line("trained", t=1002.5, sha256="0" * 64, epochs=2, examples=4000, cpu_seconds=1.5),
         line("end", t=1003.0, seconds=3.0),
         line("start", "student", t=1004.0),
         line("failed", "student", t=1005.0, seconds=1.0, error="out of memory"),
@@ -118,6 +119,8 @@ def test_the_journal_becomes_a_run_with_a_child_for_each_stage(store, root, work
         "lr",
         "time/epoch_seconds",
         "time/seconds",
+        "time/train_cpu_seconds",
+        "train/examples",
     }
     assert (runs["student"][0], runs["student"][4]["robustdistill.error"]) == ("FAILED", "out of memory")
     assert runs["score@student"][:3] == ("KILLED", 1_006_000, 1_010_000)  # it never said that it had ended

@@ -10,6 +10,7 @@ from learner_toys import ATTACK, FILES, Stage, make_params, summary, write_prepa
 
 from robustdistill import models
 from robustdistill.errors import BadInput
+from robustdistill.journal import read
 from robustdistill.models import ModelSpec, weights
 from robustdistill.stages import control, initial, student, teacher
 from robustdistill.stages.tools import Tools
@@ -30,6 +31,16 @@ def test_the_chain_of_learners(stage: Stage, tools: Tools) -> None:
     assert summary(outs["student"])["objective"]["name"] == "rslad"
     assert summary(outs["control"])["objective"]["name"] == "pgd_at"
     assert not list(tools.scratch.glob("*"))
+
+
+def test_the_cost_of_a_training_is_journalled(stage: Stage, tools: Tools) -> None:
+    params = make_params()
+    out = stage(initial, params, "initial")
+    told = [record for _, record in read(tools.journal.path) if record["event"] == "trained"]
+    assert [record["sha256"] for record in told] == [summary(out)["sha256"]]
+    assert told[0]["epochs"] == params.initial.training.epochs
+    assert told[0]["examples"] % told[0]["epochs"] == 0
+    assert told[0]["cpu_seconds"] > 0
 
 
 def test_a_stage_writes_the_same_bytes_again(stage: Stage) -> None:

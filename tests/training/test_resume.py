@@ -146,7 +146,10 @@ def test_died_anywhere_and_bit_equal(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str, at: int
 ) -> None:
     interrupted(demanding(optimizer), bench, monkeypatch, at)
+    (saved,) = bench.scratch.rglob(checkpoint.INDEX)
+    before = json.loads(saved.read_text(encoding="utf-8"))["record"]["cpu"]
     resumed = fit(demanding(optimizer), bench)
+    assert (resumed.examples, resumed.cpu_seconds > before > 0) == (4 * 160, True)
     assert [event["message"] for event in bench.events("resumed")] == [f"goes on at step {at} of {4 * STEPS}"]
     whole = fit(demanding(optimizer), dataclasses.replace(bench, scratch=tmp_path / "whole"))
     assert kept(resumed, tmp_path) == kept(whole, tmp_path)

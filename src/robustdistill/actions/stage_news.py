@@ -15,6 +15,7 @@ EPOCH_METRICS = {
     "val_pgd": "val/pgd",
     "seconds": "time/epoch_seconds",
 }
+SPENT = {"examples": "train/examples", "cpu_seconds": "time/train_cpu_seconds"}  # a whole training's
 NOT_METRICS = {"t", "run", "stage", "event", "epoch", "epochs", "step"}
 
 
@@ -43,6 +44,8 @@ def gather(records: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], News]:
                 news.status = "RUNNING"
             case "epoch":
                 news.metrics += _epoch(record)
+            case "trained":
+                news.metrics += [Measure(key, float(record[field]), time_) for field, key in SPENT.items()]
             case "alarm":
                 said = f"{record.get('message', '')} {record.get('advice', '')}".strip()
                 news.tags[f"alarm.{key_of(record.get('kind', 'unknown'))}"] = said

@@ -87,7 +87,9 @@ def learn(
     )
     result = training.fit(job, tools)
     facts = {"objective": {"name": chosen.name, **dump(chosen.config)}, "epochs": learner.training.epochs}
-    write(out, result, facts | ({"news": news} if news else {}))
+    sha256 = write(out, result, facts | ({"news": news} if news else {}))
+    spent = {"epochs": learner.training.epochs, "examples": result.examples, "cpu_seconds": result.cpu_seconds}
+    tools.journal.write("trained", sha256=sha256, **spent)
     training.forget(tools.scratch)
 
 
@@ -109,8 +111,8 @@ def _examples(
     return known
 
 
-def write(out: Path, result: Result, facts: Mapping[str, Any]) -> None:
-    """The result of a training as files: nothing in them depends on when or where it ran."""
+def write(out: Path, result: Result, facts: Mapping[str, Any]) -> str:
+    """The result of a training as files: nothing in them depends on when or where it ran. Returns the model's hash."""
     sha256 = weights.save(result.best, out)
     weights.save(result.last, out, "last")
     (out / "history.csv").write_text(to_csv(result.history), encoding="utf-8")
@@ -125,3 +127,4 @@ def write(out: Path, result: Result, facts: Mapping[str, Any]) -> None:
         "alarms": result.alarms,
     }
     write_json(out / "summary.json", summary | dict(facts))
+    return sha256

@@ -22,7 +22,7 @@ from robustdistill.errors import BadInput
 from robustdistill.models.weights import digest, read_tensors, write_tensors
 from robustdistill.workspace import write_atomically
 
-FORMAT = 2
+FORMAT = 3
 SECONDS = 2.0  # between two checkpoints, at least
 SHARE = 0.04  # of the time, at most
 INDEX = "checkpoint.json"

@@ -66,6 +66,8 @@ class Result:
     """best: the weights of the best epoch on validation data. last: those after the last step.
 
     history: one row an epoch; a figure that was not measured is absent. alarms: {kind, epoch, message, advice}.
+    examples: trained on, repeats counted. cpu_seconds: of attack and update, and of the teacher's answers that were
+    asked for beforehand; without validation. Both together are what makes two budgets equal.
     """
 
     best: Classifier
@@ -73,6 +75,8 @@ class Result:
     best_epoch: int
     history: list[dict[str, Any]] = field(default_factory=list)
     alarms: list[dict[str, Any]] = field(default_factory=list)
+    examples: int = 0
+    cpu_seconds: float = 0.0
 
     @property
     def best_row(self) -> dict[str, Any]:

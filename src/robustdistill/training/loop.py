@@ -73,7 +73,9 @@ class _Loop:
         self.stored = self._stored()
         self.steps = _steps(len(self.feed), job.training.batch)
         self.total = self.steps * job.training.epochs
+        begun = time.process_time()
         self.answers = teacher_cache.opened(job, self.feed, self.steps, compute, tools.journal, tools.scratch)
+        self.cpu = time.process_time() - begun
         self.average = average_of(self.model, job.training, self.total)
         self.optimizer = Optimizer(job.training, [self.model, self.objective])
         self.twin = Twin(self.model) if job.objective.adversarial else None
@@ -121,14 +123,17 @@ class _Loop:
     def result(self) -> Result:
         last, best = _copy(self.selected), _copy(self.selected)
         best.load_state_dict(self.best)
-        return Result(best, last, self.best_epoch, self.history, self.alarms)
+        trained = len(self.feed) * self.job.training.epochs
+        return Result(best, last, self.best_epoch, self.history, self.alarms, trained, self.cpu)
 
     def _epoch(self, epoch: int) -> None:
         order = self.draws.at(epoch).permutation(len(self.feed), "order")
         batches = np.array_split(order, self.steps)
         self.seconds = time.monotonic()
         for within in range(self.step % self.steps, self.steps):
+            begun = time.process_time()
             self._step(epoch, torch.from_numpy(batches[within]).to(self.device))
+            self.cpu += time.process_time() - begun
             self.step += 1
             self._tell()
             if self.step % self.steps and self.checkpoints.due():
@@ -280,7 +285,7 @@ class _Loop:
 
 
 # Beside the tensors, what a later step or the result depends on. JSON keeps every float exactly.
-_RECORD = ("step", "history", "alarms", "best_epoch", "best_rank", "sums")
+_RECORD = ("step", "history", "alarms", "best_epoch", "best_rank", "sums", "cpu")
 
 
 def _steps(examples: int, batch: int) -> int:
