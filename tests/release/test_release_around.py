@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from robustdistill.release.around import line, rows, weakest
+from pathlib import Path
+
+from robustdistill.release.around import corrupted, line, rows, weakest
+from robustdistill.release.material import Material, Model
 
 CARD = {
     "bounds": {"method": "ibp", "certified": 0.25, "n": 40, "reason": ""},
@@ -48,3 +51,18 @@ def test_an_older_scorecard_has_none_and_a_missing_bound_a_reason() -> None:
     assert list(rows({})) == []
     (row,) = rows({"bounds": {"method": "ibp", "certified": None, "reason": "no bound for a GRU"}})
     assert row[1] == "none: no bound for a GRU"
+
+
+def material(card: dict[str, object]) -> Material:
+    return Material(Path(), {"model": Model("model", card, None, None, [], [])}, None)
+
+
+def test_corruptions_are_drawn_as_the_mean_of_the_kinds() -> None:
+    kinds = {"shot_noise": [0.9, 0.8, 0.7, 0.6, 0.5], "blur": [0.7, 0.6, 0.5, 0.4, 0.3]}
+    card = {"clean": {"accuracy": 0.95}, "around": {"corruptions": {"n": 30, "mean": 0.6, "kinds": kinds}}}
+    chart, models = corrupted(material(card))
+    assert [model.name for model in models] == ["model"]
+    assert "model ends at 40%" in chart
+    for shown in ("95.0 % at 0", "80.0 % at 1", "40.0 % at 5"):
+        assert shown in chart
+    assert corrupted(material({"clean": {"accuracy": 0.95}})) == ("", [])

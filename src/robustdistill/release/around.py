@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from markupsafe import Markup
+
 from robustdistill.gate.scorecard import REPLAYED
-from robustdistill.release.material import Material
+from robustdistill.release.material import Material, Model
+from robustdistill.release.plots import Series, line_chart
 
 Row = tuple[str, str, str]  # what, the figure, the number of examples behind it
 
@@ -15,6 +18,22 @@ def beside(material: Material) -> list[tuple[str, list[Row]]]:
     """(name of the model, its rows), for each judged model whose scorecard holds any."""
     found = [(model.name, list(rows(model.card))) for model in material.judged if model.card]
     return [(name, table) for name, table in found if table]
+
+
+def corrupted(material: Material) -> tuple[Markup, list[Model]]:
+    """The mean accuracy over the kinds of corruption against their severity, one line a model; 0 is the clean
+    accuracy. Empty where no scorecard holds any."""
+    found = [model for model in material.judged if model.card and model.card.get("around", {}).get("corruptions")]
+    lines = []
+    for model in found:
+        card = model.card or {}
+        kinds = list(card["around"]["corruptions"]["kinds"].values())
+        means = [sum(shares) / len(kinds) for shares in zip(*kinds, strict=True)]
+        spots = [(float(severity), share) for severity, share in enumerate([card["clean"]["accuracy"], *means])]
+        lines.append(Series(model.name, model.name, spots, marker=model.marker))
+    ends = ", ".join(f"{line.name} ends at {line.points[-1][1]:.0%}" for line in lines)
+    chart = line_chart(lines, title=f"accuracy against severity of corruption: {ends}", x_label="severity", whole=True)
+    return chart, found
 
 
 def rows(card: Mapping[str, Any]) -> Iterator[Row]:

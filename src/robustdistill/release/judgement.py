@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustdistill.release.around import beside, weakest
+from robustdistill.release.around import beside, corrupted, weakest
 from robustdistill.release.material import Material, Model
 from robustdistill.release.pictures import Picture, Setting, first_of_each, picture
 from robustdistill.release.report import classes, curve, environment, pct, protocol, section, spread
@@ -60,6 +60,7 @@ def render(
         attacks=[(attack, round(n * (card["clean"]["accuracy"] - attack["accuracy"]))) for attack in card["attacks"]],
         curve=section(lambda: curve(material, threat)),
         around=section(lambda: beside(material)),
+        corrupted=section(lambda: corrupted(material)),
         pictures=section(lambda: _pictures(card, shown, threat)),
         classes=section(lambda: classes(material)),
         threat=threat,

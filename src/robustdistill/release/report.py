@@ -20,7 +20,7 @@ from robustdistill.errors import RobustDistillError
 from robustdistill.gate.scorecard import REPLAYED
 from robustdistill.gate.statistics import wilson
 from robustdistill.inputs import shown
-from robustdistill.release.around import beside, weakest
+from robustdistill.release.around import beside, corrupted, weakest
 from robustdistill.release.material import Material, Model, gather
 from robustdistill.release.pictures import Picture, Setting, gallery
 from robustdistill.release.plots import Series, interval_chart, line_chart, swatch
@@ -93,6 +93,7 @@ def render(
         untrained=[name for name, model in material.models.items() if not model.history],
         classes=section(lambda: classes(material)),
         around=section(lambda: beside(material)),
+        corrupted=section(lambda: corrupted(material)),
         galleries=[section(partial(_gallery, material, *choice)) for choice in _GALLERIES],
         threat=threat,
         protocol=protocol(material),
