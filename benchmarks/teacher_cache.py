@@ -1,6 +1,6 @@
 """What it saves to ask the teacher about each example once: training steps per second, cached against live.
 
-    python benchmarks/teacher_cache.py
+    python -m benchmarks.teacher_cache
 
 RSLAD, nano student, tiny teacher, 28 x 28 grey images, the Fashion-MNIST recipe's batch and attack. Both sides train
 in turn, in this process, on one thread; seconds are of this process on the CPU (of the wall on a GPU). The figure of a
@@ -13,62 +13,19 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
-import numpy as np
+from benchmarks.rounds import Noise, clock_of, noise, train
 
 from robustdistill import models, objectives
 from robustdistill.config import Training
 from robustdistill.engine.devices import Compute, require_device
-from robustdistill.journal import Journal
 from robustdistill.models import ModelSpec
 from robustdistill.objectives.types import Teacher
-from robustdistill.rng import Draws
 from robustdistill.threat import ThreatModel
-from robustdistill.training import Job, fit, teacher_cache
+from robustdistill.training import Job, teacher_cache
 
 BATCH = 128
 SHAPE = (1, 28, 28)
-
-
-@dataclass(frozen=True)
-class Noise:
-    x: np.ndarray
-    y: np.ndarray
-    id: np.ndarray
-
-
-@dataclass(frozen=True)
-class Watch(Journal):
-    """A journal that notes when each epoch ended."""
-
-    clock: Callable[[], float] = time.process_time
-    ends: list[float] = field(default_factory=list)
-
-    def write(self, event: str, **fields: Any) -> None:
-        if event == "epoch":
-            self.ends.append(self.clock())
-
-
-@dataclass(frozen=True)
-class Tools:
-    compute: Compute
-    journal: Watch
-    scratch: Path
-    debug: bool = False
-
-
-def noise(count: int) -> Noise:
-    pixels = [Draws(k).permutation(SHAPE[1] * SHAPE[2], "noise") % 256 for k in range(count)]
-    x = np.stack(pixels).astype(np.uint8).reshape(count, *SHAPE)
-    index = np.arange(count, dtype=np.int64)
-    return Noise(x, index % 10, index)
 
 
 def job(data: Noise, teacher: Teacher, spec: ModelSpec, epochs: int, *, cache: str, steps: int, flip: bool) -> Job:
@@ -77,7 +34,7 @@ def job(data: Noise, teacher: Teacher, spec: ModelSpec, epochs: int, *, cache: s
         model=models.build(spec, 0, "student"),
         objective=objectives.build({"name": "rslad", "attack": attack, "teacher_cache": cache}),
         train=data,
-        val=noise(16),
+        val=noise(16, SHAPE),
         threat=ThreatModel("linf", 0.1),
         training=Training(
             epochs=epochs, lr=0.1, batch=BATCH, ema=0.995, select_every=epochs, augment=["flip"] if flip else []
@@ -100,19 +57,16 @@ def main() -> None:
     spec = ModelSpec({"name": "small_cnn", "size": "nano"}, SHAPE, 10, 0.0, 1.0, (0.5,), (0.3,))
     large = ModelSpec({"name": "small_cnn", "size": "tiny"}, SHAPE, 10, 0.0, 1.0, (0.5,), (0.3,))
     teacher = Teacher(models.build(large, 1, "teacher"))
-    data = noise(BATCH * given.steps)
-    clock = time.process_time if given.device == "cpu" else time.perf_counter
+    data = noise(BATCH * given.steps, SHAPE)
+    clock = clock_of(given.device)
     seconds: dict[str, list[float]] = {"never": [], "auto": []}
     whole: dict[str, list[float]] = {"never": [], "auto": []}
     for turn, cache in [(turn, cache) for turn in range(given.rounds) for cache in seconds]:
         options = {"cache": cache, "steps": given.attack_steps, "flip": given.flip}
-        with tempfile.TemporaryDirectory() as folder:
-            watch = Watch(Path(folder) / "journal", "student", clock)
-            made, began = job(data, teacher, spec, given.epochs, **options), clock()
-            fit(made, Tools(compute, watch, Path(folder)))
-            whole[cache].append(clock() - began)
-            assert (Path(folder) / teacher_cache.TABLE).exists() == (cache == "auto"), turn
-        seconds[cache] += [end - start for start, end in pairwise(watch.ends[:-1])]
+        timed = train(job(data, teacher, spec, given.epochs, **options), compute, clock)
+        assert (teacher_cache.TABLE in timed.files) == (cache == "auto"), turn
+        whole[cache].append(timed.whole)
+        seconds[cache] += timed.epochs
     rate = {cache: given.steps / statistics.median(values) for cache, values in seconds.items()}
     found = {
         "steps_per_second": {"live": round(rate["never"], 2), "cached": round(rate["auto"], 2)},
