@@ -4,8 +4,9 @@
     python -m benchmarks.training_step --models small_cnn --rounds 9
 
 The textbook loop stands below, whole: ten steps of PGD by `loss.backward()`, the model in evaluation mode meanwhile,
-images as they come, no layout, folding, cache or allocator settings. Both have the same model, images, batch, attack
-and optimizer. One thread unless --threads says otherwise; images are noise, since time does not depend on them.
+images as they come, no layout, folding or cache. Both have the same model, images, batch, attack and optimizer, and
+the allocator's settings of this process. One thread unless --threads says otherwise; images are noise, since time does
+not depend on them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
 
 from robustdistill import models, objectives
 from robustdistill.config import Training
-from robustdistill.engine.devices import Compute, require_device
+from robustdistill.engine.devices import PRECISIONS, Compute, require_device
 from robustdistill.machine import cores
 from robustdistill.models import Classifier, ModelSpec
 from robustdistill.objectives.types import Teacher
@@ -45,6 +46,19 @@ Loss = Callable[[Tensor, Tensor], Tensor]  # of the student's logits and what th
 
 def spec(model: dict[str, Any], shape: tuple[int, int, int]) -> ModelSpec:
     return ModelSpec(model, shape, 10, 0.0, 1.0, (0.5,) * shape[0], (0.3,) * shape[0])
+
+
+class Plain(nn.Module):
+    """The same network without the layout that ours gives to images and weights."""
+
+    def __init__(self, model: Classifier) -> None:
+        super().__init__()
+        self.net = model.net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        self.mean, self.std = model.mean, model.std
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.net((x - self.mean) / self.std)
+        return logits
 
 
 def textbook_attack(model: nn.Module, x: Tensor, wanted: Tensor, loss: Loss) -> Tensor:
@@ -86,7 +100,7 @@ def textbook_step(model: nn.Module, optimizer: Any, x: Tensor, y: Tensor, teache
 def textbook(name: str, data: Noise, teacher: Classifier | None, clock: Callable[[], float]) -> float:
     """Seconds of one epoch, the one after the first."""
     model, shape, batch, steps = MODELS[name]
-    net = models.build(spec(model, shape), 0, "student").to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    net = Plain(models.build(spec(model, shape), 0, "student"))
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
     x, y = torch.from_numpy(data.x).float() / 255, torch.from_numpy(data.y)
     seconds = 0.0
@@ -138,8 +152,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="of each side, in turn")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="of ours; the textbook's is float32")
     given = parser.parse_args()
-    compute = Compute(require_device(given.device), given.threads)
+    compute = Compute(require_device(given.device), given.threads, given.precision)
     torch.set_num_threads(given.threads)
     found: dict[str, Any] = {"machine": {"processor": platform.machine(), "cores": cores(), "torch": torch.__version__}}
     for name in given.models:

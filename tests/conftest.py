@@ -1,4 +1,5 @@
-"""Two workers share two cores: each test process computes with one thread, and so do the processes it starts."""
+"""Two workers share two cores: each test process computes with one thread, and so do the processes it starts. What is
+trained is trained in float32, whatever were faster here."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("ROBUSTDISTILL_PRECISION", "float32")
 
 
 @pytest.fixture

@@ -35,6 +35,10 @@ class Journal:
         finally:
             os.close(descriptor)
 
+    def note(self, message: str) -> None:
+        """A sentence that has to be known."""
+        self.write("note", message=message)
+
     def progress(self, done: int, total: int, unit: str, **fields: Any) -> None:
         """How far this stage is; `fields` are the figures worth seeing (loss, robust so far)."""
         self.write("progress", done=done, total=total, unit=unit, **fields)

@@ -18,13 +18,16 @@ from robustdistill.machine import cores
 
 DEVICE_VARIABLE = "ROBUSTDISTILL_DEVICE"
 THREADS_VARIABLE = "ROBUSTDISTILL_THREADS"
-PRECISIONS = ("float32", "bfloat16")
+PRECISION_VARIABLE = "ROBUSTDISTILL_PRECISION"
+AUTO = "auto"
+PRECISIONS = ("float32", "bfloat16", AUTO)
 MOST_THREADS = 1024
 
 
 @dataclass(frozen=True)
 class Compute:
-    """device: as torch names it. threads: of one process. precision: of convolutions and matrix products."""
+    """device: as torch names it. threads: of one process. precision: of convolutions and matrix products in training;
+    auto: what is faster for the model (engine.tuner), and float32 where nothing is trained."""
 
     device: str
     threads: int
@@ -34,27 +37,28 @@ class Compute:
         if not 1 <= self.threads <= MOST_THREADS:
             raise BadInput(f"{self.threads} threads", where=THREADS_VARIABLE, fix="give a number from 1 on")
         if self.precision not in PRECISIONS:
-            raise BadInput(f"unknown precision {self.precision!r}", fix=f"choices: {', '.join(PRECISIONS)}")
+            fix = f"choices: {', '.join(PRECISIONS)}"
+            raise BadInput(f"unknown precision {self.precision!r}", where=PRECISION_VARIABLE, fix=fix)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Around the passes of one step. float32 changes nothing."""
-        if self.precision == "float32":
+        if self.precision != "bfloat16":
             return nullcontext()
         return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
 
 
 def choose() -> Compute:
-    """This machine's plan, from ROBUSTDISTILL_DEVICE and ROBUSTDISTILL_THREADS where set. Raises BadInput."""
+    """This machine's plan, from ROBUSTDISTILL_DEVICE, _THREADS and _PRECISION where set. Raises BadInput."""
     device = os.environ.get(DEVICE_VARIABLE) or ("cuda" if torch.cuda.is_available() else "cpu")
     given = os.environ.get(THREADS_VARIABLE)
     if given and not given.isdecimal():
         raise BadInput(f"{given!r} is not a number of threads", where=THREADS_VARIABLE, fix="give a number from 1 on")
     # Half of the cores: two stages may run at once, and hardware threads of one core share its arithmetic.
     threads = int(given) if given else max(1, cores() // 2)
-    return Compute(require_device(device), threads)
+    return Compute(require_device(device), threads, os.environ.get(PRECISION_VARIABLE) or AUTO)
 
 
 def require_device(device: str, where: str = DEVICE_VARIABLE) -> str:

@@ -57,10 +57,11 @@ class _Convolution(torch.autograd.Function):
         return functional.conv2d(x, weight, bias, stride, 1)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (weight,) = ctx.saved_tensors
-        return input_gradient(grad, weight, ctx.stride, ctx.edges), None, None, None
+        with torch.autocast("cpu", enabled=False):
+            return input_gradient(grad.to(weight.dtype), weight, ctx.stride, ctx.edges), None, None, None
 
 
 def input_gradient(grad: Tensor, weight: Tensor, stride: int, edges: tuple[int, int]) -> Tensor:

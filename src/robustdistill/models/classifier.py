@@ -27,4 +27,4 @@ class Classifier(nn.Module):
         if x.dim() == 4:
             x = x.contiguous(memory_format=torch.channels_last)  # convolutions run faster on it, and equal on all calls
         logits: Tensor = self.net((x - self.mean) / self.std)
-        return logits
+        return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits  # losses want more digits

@@ -19,6 +19,7 @@ from robustdistill import rng
 from robustdistill.attacks.types import Batch
 from robustdistill.engine import devices
 from robustdistill.engine.devices import Compute
+from robustdistill.engine.tuner import tuned
 from robustdistill.engine.twin import Twin
 from robustdistill.errors import BadInput
 from robustdistill.models.classifier import Classifier
@@ -46,6 +47,8 @@ def fit(job: Job, tools: Tools) -> Result:
     name = identity(job)
     compute = resumed_plan(tools.scratch, name, tools.compute)
     devices.apply(compute)
+    if job.objective.adversarial:
+        compute = tuned(compute, job.model.to(compute.device), job.training.batch, tools.journal.note)
     with rng.seeded(job.seed, "fit"), torch.autograd.set_detect_anomaly(tools.debug):
         loop = _Loop(job, tools, compute, name)
         loop.run()
