@@ -51,7 +51,7 @@ def judge_candidate(current: Session, version: int) -> Verdict:
 
 def _is_champion(current: Session, version: int) -> bool:
     store, name = current.store, current.workspace.name
-    return champion.reigns(store, name, store.registry.version(candidates(name), version))
+    return champion.reigns(store, name, store.registry.version(candidates(name), version).tags)
 
 
 def promote_candidate(current: Session, version: int, result: Verdict, *, by: str, why: str) -> Summary:

@@ -49,7 +49,8 @@ def run(workspace: Workspace, name: str, revision: int, *, debug: bool = False) 
         record = describe(error)
         with suppress(OSError):  # on a full disk, what filled it is still what is raised
             write_atomically(workspace.error(name), json.dumps(record, indent=2, sort_keys=True) + "\n")
-            journal.write("failed", seconds=round(time.monotonic() - began, 3), error=record["cause"])
+            spent = round(time.monotonic() - began, 3)
+            journal.write("failed", seconds=spent, error=record["cause"], kind=record["kind"])
         raise
     journal.write("end", seconds=round(time.monotonic() - began, 3))
     shutil.rmtree(workspace.work / name, ignore_errors=True)

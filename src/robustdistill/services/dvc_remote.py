@@ -119,9 +119,12 @@ def push(root: Path) -> None:
         dvc_cli.dvc(root, "push")  # with --quiet it fails without a reason
 
 
-def fetch_data(root: Path) -> None:
-    """data/ as data.dvc names it, from the cache or the remote. Raises BadInput where the remote is a missing folder
-    (the default one lies in the workspace that was cloned), ServiceFailed or ServiceRefused."""
+def fetch_data(root: Path, lacking: str = "data/ is not here") -> None:
+    """data/ as data.dvc names it, from the cache or the remote. lacking: what is said where neither has it.
+
+    Raises BadInput where the remote is a missing folder (the default one lies in the workspace that was cloned),
+    ServiceFailed or ServiceRefused.
+    """
     try:
         with _explained(root):
             dvc_cli.dvc(root, "pull", "data.dvc")
@@ -129,14 +132,14 @@ def fetch_data(root: Path) -> None:
         place = name(root)
         if place and "://" not in place and not Path(place).is_dir():
             raise BadInput(
-                "data/ is not here, and neither is the folder that is the DVC remote, as in a clone of a workspace",
+                f"{lacking}, and neither is the folder that is the DVC remote, as in a clone of a workspace",
                 where=place,
                 fix="dvc remote modify --local local url FOLDER, .work/dvc-remote of the workspace it was cloned from; "
                 "`robustdistill init --remote URL` makes a workspace whose remote all its clones share",
             ) from error
         if MISSING.search(error.cause):
             raise ServiceRefused(
-                "data/ is not here, and the DVC remote does not hold it, or its bucket does not exist",
+                f"{lacking}, and the DVC remote does not hold it, or its bucket does not exist",
                 where=place,
                 fix="dvc push where the data are, or name the right remote: dvc remote modify local url URL",
             ) from error
