@@ -11,6 +11,7 @@ from robustdistill.actions import data, data_news, data_versions
 from robustdistill.data import materialise
 from robustdistill.data.names import all_kept
 from robustdistill.errors import BadInput, Superseded
+from robustdistill.journal import Journal
 from robustdistill.services import dvc_cli, dvc_remote, git_cli
 from robustdistill.stages.catalog import STAGES
 from robustdistill.workspace import Workspace, workspace_option
@@ -27,6 +28,8 @@ def version_data(workspace: Workspace, *, expected: str | None = None, plan: boo
     The digest is computed from the files themselves, because DVC trusts its cache. Raises BadInput if there is no data,
     if it is not valid, or if it is not the data that `expected` (a digest) names: Superseded if they once were.
     """
+    if not plan:
+        _verify_remotes(workspace)
     known = dvc_cli.digest(workspace.root)
     if not workspace.data.is_dir():
         if known is None:
@@ -47,6 +50,12 @@ def version_data(workspace: Workspace, *, expected: str | None = None, plan: boo
         data_news.leave(workspace, found, changes)
         dvc_cli.add_data(workspace.root)
     return changes
+
+
+def _verify_remotes(workspace: Workspace) -> None:
+    for name in dvc_remote.verify_all(workspace.root):
+        message = f"the DVC remote {name} did not check what it hands out: `verify` is set, in .dvc/config"
+        Journal(workspace.journal, "data").write("note", message=message)
 
 
 def _others(workspace: Workspace, found: str, expected: str, known: str | None) -> BadInput:

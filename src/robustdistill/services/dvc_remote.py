@@ -7,6 +7,7 @@ what no second attempt can change is ServiceRefused.
 
 from __future__ import annotations
 
+import configparser
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ from robustdistill.services import dvc_cli
 
 SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID")
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+REMOTE = re.compile(r"""['"]?remote "([^"]+)"['"]?""")  # how DVC heads the section of one
 WITH_SECRET = re.compile(r"(?<=//)[^/@]*@")
 KEPT = "all is kept here, and the next run pushes what is missing"
 
@@ -89,6 +91,33 @@ def _config(root: Path, key: str) -> str:
         return dvc_cli.dvc(root, "config", key).strip()
     except ServiceFailed:
         return ""
+
+
+def verify_all(root: Path) -> list[str]:
+    """Sets `verify` for every remote that has not got it, as for one that was added by hand: without it DVC hands out
+    altered objects silently. Returns their names. Read without DVC."""
+    mended, files = [], {"--project": root / ".dvc" / "config", "--local": root / ".dvc" / "config.local"}
+    for level, remotes in {level: _remotes(file) for level, file in files.items()}.items():
+        for name, settings in remotes.items():
+            if "url" in settings and settings.get("verify", "").lower() != "true":
+                dvc_cli.dvc(root, "remote", "modify", level, name, "verify", "true")
+                mended.append(name)
+    return mended
+
+
+def _remotes(file: Path) -> dict[str, dict[str, str]]:
+    """name -> settings, of the remotes in a file of DVC's; none where it cannot be read: DVC says so itself."""
+    parser = configparser.ConfigParser(interpolation=None, strict=False, allow_no_value=True)
+    try:
+        parser.read(file, encoding="utf-8")
+    except (configparser.Error, UnicodeDecodeError):
+        return {}
+    found = {section: REMOTE.fullmatch(section) for section in parser.sections()}
+    return {
+        match[1]: {key: (value or "").strip("'\"") for key, value in parser[section].items()}
+        for section, match in found.items()
+        if match
+    }
 
 
 def redact(text: str) -> str:
