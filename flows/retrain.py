@@ -193,6 +193,16 @@ def _concluded(current: Session, done: decide.Decision) -> Summary:
 def _trained(current: Session, progress: ProgressArtifacts, asked: Asked) -> decide.Decision | None:
     """All stages up to date, within the run's time. A decision if the teacher did not qualify."""
     mended = reconcile.submit(current, asked.dry_run)
+    try:
+        return _through_stages(current, progress, asked, mended)
+    except OutOfTime:
+        mended.wait()  # it may be moving an alias: not beyond the workspace's lock
+        raise
+
+
+def _through_stages(
+    current: Session, progress: ProgressArtifacts, asked: Asked, mended: PrefectFuture[list[str]]
+) -> decide.Decision | None:
     if decide.asks_for_champion(current.workspace, current.due):
         mended.result()  # or the champion is still the one before a promotion that a crash cut short
         warm_start(current)

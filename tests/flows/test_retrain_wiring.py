@@ -176,7 +176,7 @@ def test_a_warm_start_waits_until_the_registry_is_mended(
     """The champion is another one before a promotion that a crash cut short has been completed."""
     done: list[str] = []
 
-    def mend(current: Any) -> list[str]:
+    def mend(current: Any, **_: Any) -> list[str]:
         time.sleep(0.5)
         done.append("mended")
         return []

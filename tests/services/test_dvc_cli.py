@@ -153,6 +153,25 @@ def test_a_stages_error_is_raised_as_what_it_was(root: Path, what: str, kind: ty
     assert type(caught.value) is kind
 
 
+def test_what_does_not_stop_in_time_is_cut_off_with_all_it_started(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "what").write_text("sleep")
+    monkeypatch.setattr(budget, "LATEST_SECONDS", -50.0)  # overdue 10 s after the beginning
+    note = root / ".work" / "prepare.pid"
+    note.unlink(missing_ok=True)
+    with budget.limited(1), pytest.raises(OutOfTime, match="prepare was cut off"):
+        dvc_cli.repro(root, "prepare")
+    stage = int(note.read_text())  # it had begun
+    assert _within(10, lambda: not psutil.pid_exists(stage))
+    assert not [child for child in psutil.Process().children(recursive=True) if "dvc" in " ".join(child.cmdline())]
+
+
+def test_after_the_time_no_stage_is_begun(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "spent", lambda: True)
+    with pytest.raises(OutOfTime, match="prepare was not begun"):
+        dvc_cli.repro(root, "prepare")
+    assert not (root / ".work" / "prepare.pid").exists()
+
+
 def test_what_ends_a_flow_early_ends_its_stages(root: Path) -> None:
     (root / "what").write_text("sleep")
     caught: list[BaseException] = []
@@ -174,25 +193,6 @@ def test_what_ends_a_flow_early_ends_its_stages(root: Path) -> None:
     with pytest.raises(ServiceFailed), dvc_cli.stopping_children():
         dvc_cli.stop_all()
         dvc_cli.repro(root, "prepare")  # nothing starts any more
-
-
-def test_what_does_not_stop_in_time_is_cut_off_with_all_it_started(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (root / "what").write_text("sleep")
-    monkeypatch.setattr(budget, "LATEST_SECONDS", -50.0)  # overdue 10 s after the beginning
-    note = root / ".work" / "prepare.pid"
-    note.unlink(missing_ok=True)
-    with budget.limited(1), pytest.raises(OutOfTime, match="prepare was cut off"):
-        dvc_cli.repro(root, "prepare")
-    stage = int(note.read_text())  # it had begun
-    assert _within(10, lambda: not psutil.pid_exists(stage))
-    assert not [child for child in psutil.Process().children(recursive=True) if "dvc" in " ".join(child.cmdline())]
-
-
-def test_after_the_time_no_stage_is_begun(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(budget, "spent", lambda: True)
-    with pytest.raises(OutOfTime, match="prepare was not begun"):
-        dvc_cli.repro(root, "prepare")
-    assert not (root / ".work" / "prepare.pid").exists()
 
 
 def test_a_killed_flow_takes_its_stage_along(root: Path) -> None:
