@@ -166,6 +166,7 @@ def test_what_does_not_stop_in_time_is_cut_off_with_all_it_started(root: Path, m
 
 
 def test_after_the_time_no_stage_is_begun(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / ".work" / "prepare.pid").unlink(missing_ok=True)
     monkeypatch.setattr(budget, "spent", lambda: True)
     with pytest.raises(OutOfTime, match="prepare was not begun"):
         dvc_cli.repro(root, "prepare")
