@@ -57,7 +57,10 @@ MEANINGS = (
         again=True,
     ),
 )
-MISSING = re.compile(r"missing-files|do not exist neither locally nor on remote|missing cache files", re.IGNORECASE)
+MISSING = re.compile(
+    r"missing-files|checkout failed for following targets|do not exist neither locally nor on remote|missing cache files",
+    re.IGNORECASE,
+)
 
 
 def require_no_secret(url: str) -> None:
@@ -159,7 +162,7 @@ def fetch_data(root: Path, lacking: str = "data/ is not here") -> None:
             dvc_cli.dvc(root, "pull", "data.dvc")
     except ServiceFailed as error:
         place = name(root)
-        if place and "://" not in place and not Path(place).is_dir():
+        if place and "://" not in place and not (root / ".dvc" / place).is_dir():  # relative to DVC's own folder
             raise BadInput(
                 f"{lacking}, and neither is the folder that is the DVC remote, as in a clone of a workspace",
                 where=place,
