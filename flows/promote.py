@@ -62,6 +62,7 @@ def promote(
         )
     by_hand.require_said(by, why)
     here = Workspace.find(Path(workspace))
+    by_hand.require_there(here, version, rollback=rollback)
     with session(here, str(flow_run.get_id()), name=f"promote {flow_run.get_name()}", reason=why) as current:
         if rollback:
             summary = roll_back(current, version, by, why)

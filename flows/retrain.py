@@ -9,6 +9,7 @@ Wiring only: order, retries, artifacts. What a stage does stands in `robustdisti
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,12 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from robustdistill.actions import chain, data_news, decide, report, version
+from robustdistill import budget
+from robustdistill.actions import chain, data_news, decide, ended_early, report, version
 from robustdistill.actions.register import Registered
 from robustdistill.actions.session import Session, session
 from robustdistill.actions.summary import Summary
-from robustdistill.errors import GateRefused, ServiceFailed, ServiceRefused
+from robustdistill.errors import BadInput, GateRefused, OutOfTime, ServiceFailed, ServiceRefused, Superseded
 from robustdistill.gate.verdict import Verdict
 from robustdistill.services import dvc_cli
 from robustdistill.services.prefect_progress import ProgressArtifacts
@@ -38,9 +40,37 @@ from robustdistill.workspace import Workspace
 HELPS = {
     "workspace": "folder made by `robustdistill init`",
     "reason": "why it runs, shown with the run in MLflow and Prefect",
-    "dry_run": "only say what would run",
-    "data_digest": "refuse unless data.dvc has this digest",
+    "plan": "only say what would run",
+    "dry_run": "train and judge, and say what would be promoted; register and promote nothing",
+    "data_digest": "refuse unless the data have this digest; `robustdistill data use` brings earlier ones back",
+    "max_minutes": "stop at a checkpoint after so long, exit code 75; the next run goes on there",
 }
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The wishes of a run that change its course; see `retrain`."""
+
+    plan: bool = False
+    dry_run: bool = False
+    data_digest: str | None = None
+    max_minutes: float | None = None
+
+    def require_sense(self) -> None:
+        """Raises BadInput before a run is opened in MLflow."""
+        if self.plan and self.dry_run:
+            raise BadInput(
+                "a plan trains nothing, a dry run all that has to be", where="--plan, --dry-run", fix="give one of them"
+            )
+        if self.max_minutes is not None:
+            budget.require_positive(self.max_minutes)
+
+    def marks(self) -> dict[str, str]:
+        """Tags of the run in MLflow."""
+        marks = {"robustdistill.dry_run": "true"} if self.dry_run else {}
+        return marks | ({} if self.max_minutes is None else {"robustdistill.max_minutes": f"{self.max_minutes:g}"})
+
+
 SLOTS = threading.BoundedSemaphore(chain.stages_at_once())
 
 
@@ -62,6 +92,7 @@ PATIENT = SERVICE | {"retries": 3, "retry_delay_seconds": [10, 20, 40]}  # the r
 @task(task_run_name="{name}", **SERVICE)
 def stage(current: Session, progress: ProgressArtifacts, name: str) -> str:
     with SLOTS, progress.of(name):
+        budget.require(f"{name} was not begun")
         chain.run_stage(current.workspace, name, current.run)
     return name
 
@@ -78,22 +109,22 @@ def run_stages(current: Session, progress: ProgressArtifacts, names: list[str]) 
 
 
 @task(name="version data", **SERVICE)
-def version_data(current: Session, expected: str | None, dry_run: bool) -> list[str]:
+def version_data(current: Session, expected: str | None, plan: bool) -> list[str]:
     """Versions data/ if it changed, shows what changed since the last run, and returns the stages that have to run."""
-    changes = version.version_data(current.workspace, expected=expected, dry_run=dry_run)
-    waiting = data_news.waiting(current.workspace)  # without `changes` in a dry run, which leaves nothing
-    if shown := waiting + changes * dry_run:
+    changes = version.version_data(current.workspace, expected=expected, plan=plan)
+    waiting = data_news.waiting(current.workspace)  # without `changes` in a plan, which leaves nothing
+    if shown := waiting + changes * plan:
         create_markdown_artifact(shown, key="data-changes", description="what changed in the data")
-    if not dry_run:
+    if not plan:
         current.changes = waiting
         version.bring_results(current.workspace)
     return list(STAGES) if changes else dvc_cli.changed(current.workspace.root)
 
 
 @task(name="reconcile the registry", **SERVICE)
-def reconcile(current: Session) -> list[str]:
+def reconcile(current: Session, dry_run: bool) -> list[str]:
     """Mends what a crashed run left behind; runs beside the first stages, because MLflow opens slowly."""
-    return decide.reconciled(current)
+    return decide.reconciled(current, dry_run=dry_run)
 
 
 @task(name="choose the first weights", **SERVICE)
@@ -104,6 +135,11 @@ def warm_start(current: Session) -> None:
 @task(cache_policy=NO_CACHE, name="qualify the teacher")
 def qualify(current: Session) -> None:
     decide.require_worthy_teacher(current.workspace)
+
+
+@task(name="judge the references", **SERVICE)
+def judge_references(current: Session) -> None:
+    decide.judge_references(current)
 
 
 @task(name="register the student", **SERVICE)
@@ -123,6 +159,11 @@ def gate(current: Session) -> Verdict:
 @task(name="promote", **SERVICE)
 def promote(current: Session, candidate: Registered, result: Verdict) -> decide.Decision:
     return decide.settle(current, candidate, result)
+
+
+@task(name="foresee", **SERVICE)
+def foresee(current: Session, result: Verdict) -> decide.Decision:
+    return decide.foreseen(current, result)
 
 
 @task(name="report", **SERVICE)
@@ -149,48 +190,88 @@ def _concluded(current: Session, done: decide.Decision) -> Summary:
     return report.summarise(current, done.outcome, done.sentence, done.verdict, done.registry, path)
 
 
-def _chain(current: Session, progress: ProgressArtifacts, data_digest: str | None, dry_run: bool) -> Summary:
-    decide.require_sound_policy(current.workspace)
-    todo = version_data(current, data_digest, dry_run)
-    if dry_run:
-        names = ", ".join(todo) or "nothing"
-        return Summary(str(current.workspace.root), "dry run", f"would run: {names}")
-    mended = reconcile.submit(current)
-    if decide.asks_for_champion(current.workspace, todo):
+def _trained(current: Session, progress: ProgressArtifacts, asked: Asked) -> decide.Decision | None:
+    """All stages up to date, within the run's time. A decision if the teacher did not qualify."""
+    mended = reconcile.submit(current, asked.dry_run)
+    try:
+        return _through_stages(current, progress, asked, mended)
+    except OutOfTime:
+        mended.wait()  # it may be moving an alias: not beyond the workspace's lock
+        raise
+
+
+def _through_stages(
+    current: Session, progress: ProgressArtifacts, asked: Asked, mended: PrefectFuture[list[str]]
+) -> decide.Decision | None:
+    if decide.asks_for_champion(current.workspace, current.due):
         mended.result()  # or the champion is still the one before a promotion that a crash cut short
         warm_start(current)
-    before, after = chain.split(todo)
+    before, after = chain.split(current.due)
     run_stages(current, progress, before)
     try:
         qualify(current)
     except GateRefused as error:
         current.withheld = dict.fromkeys(after, "the teacher did not qualify")
         mended.wait()  # what stays in use is said of the registry as it is then
-        return _concluded(current, decide.refused_teacher(current, error.cause))
+        return decide.refused_teacher(current, error.cause)
     run_stages(current, progress, after)
     current.up_to_date = True
     mended.result()
+    if asked.dry_run or asked.max_minutes:
+        judge_references(current)
+    budget.require("stopped before the gate")
+    return None
+
+
+def _decided(current: Session, asked: Asked) -> decide.Decision:
+    if asked.dry_run:
+        return foresee(current, gate(current))
     candidate = register(current)
-    result = gate(current)
-    return _concluded(current, promote(current, candidate, result))
+    return promote(current, candidate, gate(current))
+
+
+def _chain(current: Session, progress: ProgressArtifacts, asked: Asked) -> Summary:
+    decide.require_sound_policy(current.workspace)
+    try:
+        with budget.limited(asked.max_minutes):  # not what follows: what is registered is decided on
+            current.due = version_data(current, asked.data_digest, asked.plan)
+            if asked.plan:
+                names = ", ".join(current.due) or "nothing"
+                return Summary(str(current.workspace.root), "plan", f"would run: {names}")
+            done = _trained(current, progress, asked)
+    except OutOfTime as error:
+        return ended_early.out_of_time(current, asked.max_minutes or 0.0, error)
+    except Superseded as error:
+        return ended_early.superseded(current, error)
+    return _concluded(current, done or _decided(current, asked))
 
 
 @flow(name="retrain", task_runner=ThreadPoolTaskRunner(max_workers=16), validate_parameters=True)  # type: ignore[arg-type]
 def retrain(
-    workspace: str = ".", reason: str = "by hand", dry_run: bool = False, data_digest: str | None = None
+    workspace: str = ".",
+    reason: str = "by hand",
+    plan: bool = False,
+    dry_run: bool = False,
+    data_digest: str | None = None,
+    max_minutes: float | None = None,
 ) -> State[dict[str, Any]]:
     """Data to verdict. An unchanged workspace retrains nothing.
 
-    workspace: folder made by `robustdistill init`. reason: why it runs, shown with the run. dry_run: only says what
-    would run. data_digest: refuse unless data.dvc has this digest (an event names the data it is about).
+    workspace: folder made by `robustdistill init`. reason: why it runs, shown with the run. plan: only says what would
+    run. dry_run: trains, judges and says what would be promoted; a run without it then trains nothing again.
+    data_digest: refuses unless the data have this digest (an event names the data it is about). max_minutes: from the
+    start of the run (not of its wait for another one) until it stops at a checkpoint, registering nothing.
     """
+    asked = Asked(plan, dry_run, data_digest, max_minutes)
+    asked.require_sense()
     here = Workspace.find(Path(workspace))
     run = str(flow_run.get_id())
     progress = ProgressArtifacts()
-    with session(here, run, name=f"retrain {flow_run.get_name()}", reason=reason, listeners=[progress]) as current:
-        summary = current.conclude(_chain(current, progress, data_digest, dry_run))
-    name = "Completed" if summary.exit_code == 0 else summary.outcome.title()
-    return Completed(name=name, message=summary.sentence, data=summary.to_json())
+    name, marks = f"retrain {flow_run.get_name()}", asked.marks()
+    with session(here, run, name=name, reason=reason, listeners=[progress], marks=marks) as current:
+        summary = current.conclude(_chain(current, progress, asked))
+    state = "Completed" if summary.exit_code == 0 else summary.outcome.title()
+    return Completed(name=state, message=summary.sentence, data=summary.to_json())
 
 
 if __name__ == "__main__":

@@ -287,6 +287,20 @@ def test_checkpoints_belong_to_exactly_these_inputs(workspace: Workspace) -> Non
     assert stage.input_key(workspace, entry, unread) == keys[-1]
 
 
+@pytest.mark.parametrize(
+    ("name", "wrong", "words"), [("pgd", "pdg", "attack 'pdg'"), ("ard", "arrd", "objective 'arrd'")]
+)
+def test_status_refuses_what_a_run_would_refuse(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str], name: str, wrong: str, words: str
+) -> None:
+    path = workspace.root / "params.yaml"
+    text = path.read_text()
+    assert f"name: {name}\n" in text
+    path.write_text(text.replace(f"name: {name}\n", f"name: {wrong}\n", 1))
+    assert _run("--workspace", str(workspace.root), "status") == 2
+    assert f"unknown {words}" in capsys.readouterr().err
+
+
 def test_long_lines_of_status_wrap_within_their_column(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

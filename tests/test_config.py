@@ -50,11 +50,13 @@ def test_a_missing_key_is_named(path: Path, dotted: str) -> None:
     ("key", "value"),
     [
         ("seed", -1),
+        ("seed", 2**63),
         ("seed", "0"),
         ("seed", 1.5),
         ("name", "../up"),
         ("name", "a b"),
         ("threat", {"norm": "l3", "eps": 1}),
+        ("threat", {"norm": "linf", "eps": 1e-320}),
     ],
 )
 def test_wrong_types_and_ranges_are_refused(path: Path, key: str, value: object) -> None:

@@ -18,11 +18,12 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 BASE = {"threat", "config", "strict_yaml", "errors", "rng", "registry"}
 LEARNING = BASE | {"inputs", "data", "models", "attacks"}
-SCIENCE = LEARNING | {"objectives", "engine", "training", "judge", "release", "gate", "workspace", "journal"}
+SCIENCE = LEARNING | {"objectives", "engine", "training", "judge", "release", "gate", "workspace", "journal", "budget"}
 # room -> rooms it may import, besides itself
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
+    "budget": {"errors"},
     "journal": set(),
     "machine": set(),
     "rng": {"errors"},
@@ -40,12 +41,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "objectives": LEARNING,
     "engine": LEARNING | {"machine"},
     "gate": {"threat", "config", "errors", "registry", "inputs"},
-    "training": LEARNING | {"objectives", "engine", "workspace", "journal"},
-    "judge": LEARNING | {"engine", "gate", "workspace", "journal", "stages.tools"},  # the type of what it is handed
+    "training": LEARNING | {"objectives", "engine", "workspace", "journal", "budget"},
+    "judge": LEARNING
+    | {"engine", "gate", "workspace", "journal", "budget", "stages.tools"},  # the type of what it is handed
     "release": SCIENCE - {"training"},
     "stages": SCIENCE,
     "runtime": {"inputs", "threat", "gate", "errors"},
-    "services": {"errors", "journal", "workspace", "stages.catalog"},
+    "services": {"errors", "journal", "workspace", "budget", "stages.catalog"},
     "actions": SCIENCE | {"stages", "services", "runtime", "recipes", "machine"},
     "console": {"actions", "errors", "journal", "threat"},
     "cli": SCIENCE | {"actions", "services", "recipes", "console"},

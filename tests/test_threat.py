@@ -18,7 +18,23 @@ def test_eps_is_a_number_or_a_fraction(text: str | float, value: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["8/0", "0", "-1/255", "nan", "inf", "eight", "", "1e99999999", 0, -0.1, float("nan"), float("inf")]
+    "text",
+    [
+        "8/0",
+        "0",
+        "-1/255",
+        "nan",
+        "inf",
+        "eight",
+        "",
+        "1e99999999",
+        "1e-320",
+        1e-320,
+        0,
+        -0.1,
+        float("nan"),
+        float("inf"),
+    ],
 )
 def test_what_is_no_radius_is_refused(text: str | float) -> None:
     with pytest.raises(BadInput) as caught:

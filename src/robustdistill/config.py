@@ -148,7 +148,7 @@ class Params(Strict):
     """params.yaml: everything that changes a model. What is learnt from data stands in prepare's manifest instead."""
 
     name: str = NAME
-    seed: int = Field(ge=0, description="of every random draw")
+    seed: int = Field(ge=0, lt=2**63, description="of every random draw")
     threat: Threat
     data: Data
     initial: Learner

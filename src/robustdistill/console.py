@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 from robustdistill.actions.summary import ModelRow, Summary
+from robustdistill.errors import OutOfTime
 from robustdistill.journal import fraction
 from robustdistill.threat import ThreatModel
 
@@ -61,6 +62,8 @@ def describe(record: Mapping[str, Any]) -> str:
             return f"{record.get('done')}/{record.get('total')} {record.get('unit', '')}"
         case "end":
             return f"done in {record.get('seconds', 0):.1f} s"
+        case "failed" if record.get("kind") == OutOfTime.kind:
+            return str(record["error"])
         case "alarm":
             advice = f". What helps: {record['advice']}" if record.get("advice") else ""
             return f"alarm, {record.get('kind', 'unknown')}: {record.get('message')}{advice}"

@@ -49,6 +49,12 @@ class BadInput(RobustDistillError):
     exit_code, kind = 2, "bad_input"
 
 
+class Superseded(BadInput):
+    """The data that were asked for have been followed by others."""
+
+    kind = "superseded"
+
+
 class Unhealthy(RobustDistillError):
     """The evaluation cannot be trusted, so there is nothing to decide on."""
 
@@ -59,6 +65,12 @@ class ServiceFailed(RobustDistillError):
     """MLflow, Prefect, DVC, S3 or the disk did not do its part."""
 
     exit_code, kind = 4, "service_failed"
+
+
+class OutOfTime(RobustDistillError):
+    """The run's time budget is spent; what was done is kept. 75: sysexits.h asks for another attempt by it."""
+
+    exit_code, kind = 75, "out_of_time"
 
 
 class ServiceRefused(ServiceFailed):

@@ -29,7 +29,7 @@ def _option(parameter: inspect.Parameter, help_text: str) -> click.Option:
     flag = f"--{parameter.name.replace('_', '-')}"
     if parameter.default is False:
         return click.Option([flag], is_flag=True, help=help_text)
-    kind = int if "int" in str(parameter.annotation) else str
+    kind = next((kind for kind in (int, float) if kind.__name__ in str(parameter.annotation)), str)
     if parameter.default is inspect.Parameter.empty:
         return click.Option([flag], type=kind, required=True, help=help_text)
     shown = parameter.default is not None

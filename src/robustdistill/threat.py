@@ -12,11 +12,13 @@ from robustdistill.errors import BadInput, unknown
 
 Norm = Literal["linf", "l2"]
 NORMS: tuple[Norm, ...] = ("linf", "l2")
+SMALLEST = 2.0**-126  # of the normal numbers of float32
 STEP_TOLERANCE = 1e-6  # of one step of an 8-bit image: how near to a whole number of them counts as one
 
 
 def parse_eps(value: str | float, *, where: str = "threat.eps") -> float:
-    """A radius from `0.1`, `"0.1"` or `"8/255"`, in the units of the input. Raises BadInput if not finite and > 0."""
+    """A radius from `0.1`, `"0.1"` or `"8/255"`, in the units of the input. Raises BadInput if not finite and > 0, and
+    if single precision cannot hold it."""
     fix = 'give a positive number or a fraction, such as 0.1 or "8/255"'
     try:
         if isinstance(value, str) and not re.fullmatch(r"[-+0-9./ ]{1,40}([eE][-+]?[0-9]{1,3})?", value):
@@ -27,6 +29,8 @@ def parse_eps(value: str | float, *, where: str = "threat.eps") -> float:
         raise BadInput(f"eps {value!r} {why}", where=where, fix=fix) from error
     if not math.isfinite(eps) or eps <= 0:
         raise BadInput(f"eps {value!r} is not positive and finite", where=where, fix=fix)
+    if eps < SMALLEST:
+        raise BadInput(f"eps {value!r} is too small for numbers of single precision", where=where, fix=fix)
     return eps
 
 

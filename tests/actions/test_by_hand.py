@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,9 @@ from robustdistill import recipes
 from robustdistill.actions import by_hand, champion
 from robustdistill.actions.references import References
 from robustdistill.actions.report import verdict_markdown
+from robustdistill.errors import BadInput
 from robustdistill.gate.scorecard import Evidence
+from robustdistill.services.mlflow_store import Store
 
 N = 30
 
@@ -53,3 +56,20 @@ def test_a_gain_is_not_asked_of_a_version_without_its_control(
         assert record["gain"] is None and record["verdict"] in ("pass", "challenger")
         told = verdict_markdown(record)
         assert "gain" not in told.lower() and "control" not in told and "robust" in told
+
+
+def test_a_version_that_is_not_there_is_said_before_a_run_is_opened(
+    store: Store, work: Path, registered: Callable[..., int]
+) -> None:
+    workspace: Any = SimpleNamespace(name="toy", work=work)
+    number = registered(1.0)
+    before = store.runs(store.experiment("toy"))
+    by_hand.require_there(workspace, number, rollback=False)
+    by_hand.require_there(workspace, None, rollback=True)
+    for version, rollback, words in (
+        (99, False, "toy-candidates has no version 99"),
+        (1, True, "toy has no version 1"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            by_hand.require_there(workspace, version, rollback=rollback)
+    assert store.runs(store.experiment("toy")) == before

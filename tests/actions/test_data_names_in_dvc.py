@@ -64,7 +64,7 @@ def test_so_does_a_flow_for_data_put_there_by_hand(workspace: Workspace, tmp_pat
     shutil.rmtree(workspace.data, ignore_errors=True)
     awkward(workspace.data)
     (workspace.root / "data.dvc").unlink(missing_ok=True)
-    assert "caf\\xe9" in version.version_data(workspace, dry_run=True)
-    assert (workspace.data / os.fsdecode(b"caf\xe9")).exists()  # a dry run renames nothing
+    assert "caf\\xe9" in version.version_data(workspace, plan=True)
+    assert (workspace.data / os.fsdecode(b"caf\xe9")).exists()  # a plan renames nothing
     assert "caf\\xe9" in version.version_data(workspace)
     check(workspace, tmp_path)

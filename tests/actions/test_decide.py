@@ -12,6 +12,7 @@ from robustdistill.actions import champion, decide, intent, reconcile
 from robustdistill.actions.promote import promote, rollback
 from robustdistill.actions.register import Registered
 from robustdistill.actions.report import verdict_markdown
+from robustdistill.actions.summary import Summary
 from robustdistill.errors import BadInput, ServiceFailed
 from robustdistill.gate.verdict import Verdict
 
@@ -94,6 +95,56 @@ def test_a_promotion_names_version_and_alias(current, registered, monkeypatch):
     done = decide.settle(current, candidate(current, registered(3.0)), PASS)
     assert (done.outcome, done.sentence) == ("promoted", "toy version 3 is champion, before it version 2")
     assert done.registry == ["toy-candidates version 3", "toy version 3, alias champion"]
+
+
+def foreseen(current, number, monkeypatch, result=PASS):
+    """What a dry run says of a student like this candidate."""
+    known = current.store.registry.version("toy-candidates", number).tags
+    monkeypatch.setattr(decide.register, "identity", lambda _: known)
+    monkeypatch.setattr(decide, "evidence", lambda *_: None)
+    monkeypatch.setattr(decide, "replay", lambda *_: Replayed())
+    current.workspace.artifacts = current.workspace.work
+    before = state(current.store)
+    done = decide.foreseen(current, result)
+    assert state(current.store) == before
+    assert (done.outcome, done.registry) == ("dry run", ["toy version 2, alias champion"])
+    return done.sentence
+
+
+def state(store):
+    """Versions, their tags and aliases of both models."""
+    names = ("toy", "toy-candidates")
+    return {
+        name: (store.registry.versions(name), store.registry.aliases(name), store.registry.tags(name)) for name in names
+    }
+
+
+def test_a_dry_run_says_what_would_be_promoted_and_writes_nothing(current, registered, monkeypatch):
+    new = registered(3.0)
+    stays = "toy version 2, alias champion, stays in use"
+    assert foreseen(current, new, monkeypatch) == f"this student passed and would be promoted; {stays}"
+    fail = Verdict("fail", "0" * 64, [], None, {})
+    assert foreseen(current, new, monkeypatch, fail) == f"this student did not pass the gate; {stays}"
+    current.incomparable = "it takes inputs of another shape"
+    waits = foreseen(current, new, monkeypatch)
+    assert waits == f"this student passed and would wait as `challenger` (it takes inputs of another shape); {stays}"
+    assert foreseen(current, 2, monkeypatch).endswith("stays: this student is the champion already")
+
+
+def test_a_dry_run_leaves_what_a_crash_left_to_the_next_run(current, registered, monkeypatch):
+    store, work = current.store, current.workspace.work
+    with monkeypatch.context() as patch:
+        patch.setattr(intent, "complete", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            promote(store, "toy", registered(3.0), verdict={"verdict": "pass"}, record={}, by="me", work=work)
+    before = state(store)
+    assert decide.reconciled(current, dry_run=True) == []
+    assert state(store) == before and intent.pending(store, "toy", work) is not None
+
+
+@pytest.mark.parametrize(("verdict", "code"), [("pass", 0), ("challenger", 0), ("fail", 1), ("unhealthy", 3)])
+def test_a_dry_run_ends_with_the_code_of_the_run_it_foresees(verdict, code):
+    assert Summary("here", "dry run", "", verdict={"verdict": verdict}).exit_code == code
 
 
 @pytest.mark.parametrize("away", [False, True])

@@ -1,4 +1,4 @@
-"""Data as a versioned step: a dry run and a refused digest write nothing, altered copies are refused."""
+"""Data as a versioned step: a plan and a refused digest write nothing, altered copies are refused."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_result_altered_in_the_cache_is_refused_and_can_be_made_again(made: Wo
 
 def test_looking_writes_nothing_and_a_real_run_versions(edited: Workspace) -> None:
     before = (edited.root / "data.dvc").read_bytes()
-    assert "| class |" in version.version_data(edited, dry_run=True)
+    assert "| class |" in version.version_data(edited, plan=True)
     with pytest.raises(BadInput, match="asked for was"):
         version.version_data(edited, expected="0" * 32 + ".dir")
     assert (edited.root / "data.dvc").read_bytes() == before

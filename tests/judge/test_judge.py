@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from judge_toys import Case, judged, write_export
 
+from robustdistill import budget
 from robustdistill.data.files import write_json
-from robustdistill.errors import BadInput
+from robustdistill.errors import BadInput, OutOfTime
 from robustdistill.gate.scorecard import Evidence
 from robustdistill.journal import read
 from robustdistill.judge import judge
@@ -92,6 +93,25 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(
     judged(case, "resumed", scratch="two")
     total = len(list((case.root / "two").rglob("autoattack-*.npz")))
     assert len(again) == total - stop_after
+    assert content(case.root / "resumed") == content(case.root / "whole")
+
+
+@pytest.mark.parametrize("pieces", [1, 3, 1000])
+def test_an_evaluation_out_of_time_goes_on_and_ends_with_the_same_bytes(
+    make: Make, monkeypatch: pytest.MonkeyPatch, pieces: int
+) -> None:
+    """Before the first piece, between two, and after the last one."""
+    case = make(10, attacks=[{"name": "fgsm"}])
+    judged(case, "whole", scratch="one")
+    total = len(list((case.root / "one").rglob("*.npz")))
+    kept = min(pieces, total + 1) - 1
+    asked = iter(range(1, 1000))
+    with monkeypatch.context() as patch:
+        patch.setattr(budget, "spent", lambda: next(asked) >= min(pieces, total + 1))
+        with pytest.raises(OutOfTime, match="stopped before"):
+            judged(case, "resumed", scratch="two")
+    assert len(list((case.root / "two").rglob("*.npz"))) == kept and not (case.root / "resumed").exists()
+    judged(case, "resumed", scratch="two")
     assert content(case.root / "resumed") == content(case.root / "whole")
 
 

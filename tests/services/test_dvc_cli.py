@@ -15,7 +15,8 @@ import psutil
 import pytest
 import yaml
 
-from robustdistill.errors import BadInput, RobustDistillError, ServiceFailed, Unhealthy
+from robustdistill import budget
+from robustdistill.errors import BadInput, OutOfTime, RobustDistillError, ServiceFailed, Unhealthy
 from robustdistill.services import dvc_cli, dvc_remote, git_cli
 
 pytestmark = pytest.mark.slow
@@ -139,6 +140,7 @@ def test_two_stages_at_once_both_enter_the_lock_file(root: Path) -> None:
         (str(BadInput.exit_code), BadInput, "prepare: the cause"),
         (str(Unhealthy.exit_code), Unhealthy, "prepare: the cause"),
         ("70", RobustDistillError, "prepare: the cause"),
+        (str(OutOfTime.exit_code), OutOfTime, "prepare: the cause"),
         ("die", ServiceFailed, "last words"),
     ],
 )
@@ -149,6 +151,26 @@ def test_a_stages_error_is_raised_as_what_it_was(root: Path, what: str, kind: ty
     with pytest.raises(RobustDistillError, match=said) as caught:
         dvc_cli.repro(root, "prepare")
     assert type(caught.value) is kind
+
+
+def test_what_does_not_stop_in_time_is_cut_off_with_all_it_started(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "what").write_text("sleep")
+    monkeypatch.setattr(budget, "LATEST_SECONDS", -50.0)  # overdue 10 s after the beginning
+    note = root / ".work" / "prepare.pid"
+    note.unlink(missing_ok=True)
+    with budget.limited(1), pytest.raises(OutOfTime, match="prepare was cut off"):
+        dvc_cli.repro(root, "prepare")
+    stage = int(note.read_text())  # it had begun
+    assert _within(10, lambda: not psutil.pid_exists(stage))
+    assert not [child for child in psutil.Process().children(recursive=True) if "dvc" in " ".join(child.cmdline())]
+
+
+def test_after_the_time_no_stage_is_begun(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / ".work" / "prepare.pid").unlink(missing_ok=True)
+    monkeypatch.setattr(budget, "spent", lambda: True)
+    with pytest.raises(OutOfTime, match="prepare was not begun"):
+        dvc_cli.repro(root, "prepare")
+    assert not (root / ".work" / "prepare.pid").exists()
 
 
 def test_what_ends_a_flow_early_ends_its_stages(root: Path) -> None:

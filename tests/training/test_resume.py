@@ -17,7 +17,8 @@ import pytest
 import torch
 from training_bench import Bench, make_bench, make_job
 
-from robustdistill.errors import BadInput
+from robustdistill import budget
+from robustdistill.errors import BadInput, OutOfTime
 from robustdistill.models import weights
 from robustdistill.training import Job, Result, checkpoint, fit, forget, loop
 
@@ -122,6 +123,33 @@ def test_perturbed_weights_and_their_mean_died_and_bit_equal(
     assert len(bench.events("resumed")) == 1
     whole = fit(job(), dataclasses.replace(bench, scratch=tmp_path / "whole"))
     assert kept(resumed, tmp_path) == kept(whole, tmp_path)
+
+
+@pytest.mark.parametrize("at", [STEPS + 3, 2 * STEPS])
+def test_out_of_time_within_and_between_epochs_and_bit_equal(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """The checkpoint is written because the time is over, not because one was due."""
+    monkeypatch.setattr(checkpoint, "SECONDS", 1e9)
+
+    def job() -> Job:
+        return make_job({"name": "trades"}, n=160, epochs=3, ema=0.9, augment=["shift"])
+
+    asked = iter(range(1, 1000))  # once a step
+    with monkeypatch.context() as patch:
+        patch.setattr(budget, "spent", lambda: next(asked) >= at)
+        with pytest.raises(OutOfTime, match=f"stopped at step {at} of {3 * STEPS}, which is kept"):
+            fit(job(), bench)
+    resumed = fit(job(), bench)
+    assert [event["message"] for event in bench.events("resumed")] == [f"goes on at step {at} of {3 * STEPS}"]
+    whole = fit(job(), dataclasses.replace(bench, scratch=tmp_path / "whole"))
+    assert kept(resumed, tmp_path) == kept(whole, tmp_path)
+
+
+def test_a_training_that_is_done_is_kept_though_the_time_is_over(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = iter(range(1, 1000))
+    monkeypatch.setattr(budget, "spent", lambda: next(asked) >= STEPS)
+    assert len(fit(make_job(n=160, epochs=1), bench).history) == 1
 
 
 def test_an_objective_with_state_died_within_an_epoch_and_bit_equal(

@@ -16,6 +16,8 @@ from robustdistill.actions.version import require_unaltered_results
 from robustdistill.errors import BadInput
 from robustdistill.gate.scorecard import Evidence
 from robustdistill.gate.verdict import Verdict, verdict
+from robustdistill.services.mlflow_store import Store
+from robustdistill.workspace import Workspace
 
 
 def require_said(by: str, why: str) -> None:
@@ -24,6 +26,13 @@ def require_said(by: str, why: str) -> None:
         if not text.strip():
             cause = f"{option} is empty: the record of a promotion or rollback has to say it"
             raise BadInput(cause, where=option, fix=f"{option} {example}")
+
+
+def require_there(workspace: Workspace, version: int | None, *, rollback: bool) -> None:
+    """Raises BadInput if there is no such version, before a run is opened in MLflow."""
+    if version is not None:
+        name = workspace.name if rollback else candidates(workspace.name)
+        Store.open(None, workspace.work).registry.version(name, version)
 
 
 def _export(current: Session, name: str, version: int | str) -> Path:
@@ -51,7 +60,7 @@ def judge_candidate(current: Session, version: int) -> Verdict:
 
 def _is_champion(current: Session, version: int) -> bool:
     store, name = current.store, current.workspace.name
-    return champion.reigns(store, name, store.registry.version(candidates(name), version))
+    return champion.reigns(store, name, store.registry.version(candidates(name), version).tags)
 
 
 def promote_candidate(current: Session, version: int, result: Verdict, *, by: str, why: str) -> Summary:

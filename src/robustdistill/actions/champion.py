@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from robustdistill.actions import package
@@ -27,10 +27,10 @@ def current(store: Store, name: str) -> tuple[int | None, str | None]:
     return number, store.registry.version(name, number).tags.get(SHA)
 
 
-def reigns(store: Store, name: str, candidate: Version) -> bool:
-    """Whether NAME's champion is this very model."""
+def reigns(store: Store, name: str, tags: Mapping[str, str]) -> bool:
+    """Whether NAME's champion is the very model whose version has these tags."""
     number = store.registry.aliases(name).get(CHAMPION)
-    return number is not None and same(store.registry.version(name, number).tags, candidate.tags)
+    return number is not None and same(store.registry.version(name, number).tags, tags)
 
 
 def place(name: str, version: int, alias: str = CHAMPION) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,6 +135,19 @@ def tree_digest(folder: Path) -> str:
     listing.sort(key=lambda entry: entry["relpath"])
     text = json.dumps(listing, sort_keys=True).encode()
     return hashlib.md5(text, usedforsecurity=False).hexdigest() + ".dir"
+
+
+def require_unaltered(workspace: Workspace, known: str) -> None:
+    """DVC hands out whatever lies in its cache; what it names by a hash must have that hash. Raises BadInput, and then
+    data/ is gone again."""
+    found = tree_digest(workspace.data)
+    if found != known:
+        shutil.rmtree(workspace.data)
+        raise BadInput(
+            f"DVC's copy of the data was altered: its digest is {found}, data.dvc says {known}",
+            where=str(workspace.root / ".dvc" / "cache"),
+            fix="remove .dvc/cache, then `dvc pull data.dvc` from a good remote, or `robustdistill data add PATH`",
+        )
 
 
 def md5(path: Path) -> str:

@@ -39,10 +39,11 @@ class Decision:
     registry: list[str]
 
 
-def reconciled(current: Session) -> list[str]:
-    """Completes or drops a promotion that a crash left, ends runs whose process is gone; says what was done."""
+def reconciled(current: Session, *, dry_run: bool = False) -> list[str]:
+    """Completes or drops a promotion that a crash left, unless in a dry run, which moves nothing; ends runs whose
+    process is gone. Says what was done."""
     workspace, store = current.workspace, current.store
-    done = reconcile.reconcile(store, workspace.name, workspace.work)
+    done = [] if dry_run else reconcile.reconcile(store, workspace.name, workspace.work)
     done += [f"run {name} was killed" for name in record.reap(store, workspace.name)]
     for sentence in done:
         Journal(workspace.journal, "reconcile").write("note", message=sentence)
@@ -175,34 +176,29 @@ def judge_student(current: Session) -> Verdict:
     return looks.named(workspace, against.named(result))
 
 
+def judge_references(current: Session) -> None:
+    """What `judge_student` compares with is judged before it asks, so that nothing after this takes long.
+
+    Raises BadInput for a result that was altered, and OutOfTime.
+    """
+    require_unaltered_results(current.workspace)
+    references.gather(current)
+
+
 def settle(current: Session, candidate: register.Registered, result: Verdict) -> Decision:
     """Promotes, waits for a person, or refuses; says so in one sentence."""
     workspace, store = current.workspace, current.store
     name, record = workspace.name, result.to_json()
-    here = f"{name}-candidates version {candidate.version}"
-    version, _ = champion.current(store, name)
-    held = [champion.place(name, version)] if version is not None else []
-    if champion.reigns(store, name, store.registry.version(candidate.name, candidate.version)):
-        if result.verdict in ("pass", "challenger"):
-            return Decision("unchanged", f"{held[0]}, stays: this student is the champion already", record, held)
-        return Decision("refused", f"{held[0]}, no longer satisfies policy.yaml, but stays in use", record, held)
-    if result.verdict == "unhealthy":
-        sentence = f"the evaluation of {here} cannot be trusted; {champion.stays(store, name)}"
-        return Decision("unhealthy", sentence, record, [here, *held])
-    if result.verdict == "fail":
-        sentence = f"{here} did not pass the gate; {champion.stays(store, name)}"
-        return Decision("refused", sentence, record, [here, *held])
-    gone = champion.withdrawn(store, name, candidate.sha256)
-    if gone is not None:
-        back = f"this student is version {gone}, which a rollback withdrew; robustdistill promote {candidate.version}"
-        return Decision("unchanged", f"{champion.stays(store, name)}: {back} brings it back", record, held)
+    here, again = f"{name}-candidates version {candidate.version}", f"robustdistill promote {candidate.version}"
+    tags = store.registry.version(candidate.name, candidate.version).tags
+    if unmoved := _unmoved(current, here, tags, result, again):
+        return unmoved
     if result.verdict == "challenger" or current.incomparable:
         promote.challenger(store, name, candidate.version)
-        because = f" ({current.incomparable})" if current.incomparable else ""
-        waits = f"{here} passed and waits as `challenger`{because}: robustdistill promote {candidate.version}"
+        waits = f"{here} passed and waits as `challenger`{_because(current)}: {again}"
         waits += f"; until then {champion.stays(store, name)}"
         place = champion.place(candidate.name, candidate.version, CHALLENGER)
-        return Decision("challenger", waits, record, [*held, place])
+        return Decision("challenger", waits, record, [*_held(current), place])
     replayed = replay(
         champion.require(store, candidate.name, candidate.version, workspace.work / "models"),
         workspace.artifacts / "adversaries",
@@ -215,6 +211,54 @@ def settle(current: Session, candidate: register.Registered, result: Verdict) ->
     before = f", before it version {promoted.previous}" if promoted.previous else ""
     sentence = f"{name} version {promoted.version} is champion{before}"
     return Decision("promoted", sentence, record, [here, champion.place(name, promoted.version)])
+
+
+def foreseen(current: Session, result: Verdict) -> Decision:
+    """What `settle` would do and say, of a student that is not registered: nothing is written or moved."""
+    workspace, store = current.workspace, current.store
+    export, here = workspace.artifacts / "export" / "student", "this student"
+    stays = champion.stays(store, workspace.name)
+    if unmoved := _unmoved(current, here, register.identity(export), result, "robustdistill promote"):
+        sentence = unmoved.sentence
+    elif result.verdict == "challenger" or current.incomparable:
+        sentence = f"{here} passed and would wait as `challenger`{_because(current)}; {stays}"
+    else:
+        replay(export, workspace.artifacts / "adversaries", evidence(workspace, "student"))
+        sentence = f"{here} passed and would be promoted; {stays}"
+    return Decision("dry run", sentence, result.to_json(), _held(current))
+
+
+def _held(current: Session) -> list[str]:
+    """The champion's place, if there is one."""
+    version, _ = champion.current(current.store, current.workspace.name)
+    return [] if version is None else [champion.place(current.workspace.name, version)]
+
+
+def _because(current: Session) -> str:
+    return f" ({current.incomparable})" if current.incomparable else ""
+
+
+def _unmoved(current: Session, here: str, tags: Mapping[str, str], result: Verdict, again: str) -> Decision | None:
+    """The decision where nothing is to be moved; None where the student passed and is not in use.
+
+    here: what the student is called. tags: of its version, or as it would have. again: the command that promotes it.
+    """
+    store, name, record, held = current.store, current.workspace.name, result.to_json(), _held(current)
+    if champion.reigns(store, name, tags):
+        if result.verdict in promote.PASSED:
+            return Decision("unchanged", f"{held[0]}, stays: this student is the champion already", record, held)
+        return Decision("refused", f"{held[0]}, no longer satisfies policy.yaml, but stays in use", record, held)
+    if result.verdict == "unhealthy":
+        sentence = f"the evaluation of {here} cannot be trusted; {champion.stays(store, name)}"
+        return Decision("unhealthy", sentence, record, [here, *held])
+    if result.verdict == "fail":
+        sentence = f"{here} did not pass the gate; {champion.stays(store, name)}"
+        return Decision("refused", sentence, record, [here, *held])
+    gone = champion.withdrawn(store, name, tags[register.SHA])
+    if gone is not None:
+        back = f"this student is version {gone}, which a rollback withdrew; {again} brings it back"
+        return Decision("unchanged", f"{champion.stays(store, name)}: {back}", record, held)
+    return None
 
 
 def provenance(current: Session) -> dict[str, Any]:

@@ -136,7 +136,8 @@ def _before_there_is_a_workspace(own: Path | None) -> Iterator[None]:
 
 
 def upgrade(workspace: Workspace) -> list[str]:
-    """Mends a workspace: makes .git or .dvc anew where it is lost, and takes over this version's dvc.yaml.
+    """Mends a workspace: makes .git or .dvc anew where it is lost, lets every remote verify what it hands out, and
+    takes over this version's dvc.yaml.
 
     .dvc comes back as it was committed, with its remotes, if git still has it. Returns what was renewed, [] if nothing.
     """
@@ -145,6 +146,10 @@ def upgrade(workspace: Workspace) -> list[str]:
         git_cli.init(root)
     if ".dvc" in renewed and not git_cli.restore(root, ".dvc"):
         dvc_cli.init(root)
+    settings = ".dvc/config"
+    clean = not git_cli.dirty(root, "HEAD", [settings])
+    if dvc_remote.verify_all(root) and ".dvc" not in renewed and clean:  # else it is the user's to commit
+        renewed.append(settings)
     path = root / "dvc.yaml"
     if not path.exists() or path.read_text(encoding="utf-8") != recipes.pipeline():
         path.write_text(recipes.pipeline(), encoding="utf-8")

@@ -84,6 +84,12 @@ def _read_card(path: Path) -> dict[str, Any]:
     return card
 
 
+def identity(export: Path) -> dict[str, str]:
+    """The tags by which `same` knows an exported student. Raises BadInput if its files do not belong together."""
+    record = package.require_whole(export)
+    return {SHA: str(record["sha256"]["onnx"]), READ: reading(record)}
+
+
 def _figures(record: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, str]:
     return {
         SHA: record["sha256"]["onnx"],

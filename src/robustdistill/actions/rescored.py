@@ -10,8 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from robustdistill import budget
 from robustdistill.config import dump
-from robustdistill.errors import BadInput, ServiceFailed, Unhealthy
+from robustdistill.errors import BadInput, OutOfTime, ServiceFailed, Unhealthy
 from robustdistill.gate.scorecard import Evidence
 from robustdistill.stages import catalog
 from robustdistill.workspace import Workspace
@@ -42,7 +43,7 @@ def rescored(workspace: Workspace, export: Path, run: str, *, up_to_date: bool) 
     up_to_date: the workspace's stages are, so that a scorecard of the same model among them is today's.
 
     Runs in a child process, so that a crash of the judge is an error here and its memory is given back. Raises what
-    the judge raised as BadInput or ServiceFailed.
+    the judge raised as BadInput or ServiceFailed, and OutOfTime: its finished pieces are kept beside the folder.
     """
     for scored in sorted((workspace.artifacts / "export").glob("*")) if up_to_date else ():
         card = workspace.artifacts / "score" / scored.name
@@ -56,14 +57,11 @@ def rescored(workspace: Workspace, export: Path, run: str, *, up_to_date: bool) 
     if not _of(folder, export):
         shutil.rmtree(folder, ignore_errors=True)
         command = [sys.executable, "-m", "robustdistill.cli", "--workspace", str(workspace.root), "judge", str(export)]
-        done = subprocess.run(
-            [*command, "--out", str(folder)],
-            env=os.environ | {"ROBUSTDISTILL_RUN": run},
-            capture_output=True,
-            text=True,
-        )
+        done = _judged([*command, "--out", str(folder)], run)
         if done.returncode == BadInput.exit_code:
             raise BadInput(done.stderr.strip(), where=str(export))
+        if done.returncode == OutOfTime.exit_code:
+            raise _stopped()
         if done.returncode not in (0, Unhealthy.exit_code):  # the gate reads the health checks itself
             raise ServiceFailed(
                 f"the judge ended with code {done.returncode}: {done.stderr.strip()[-500:]}", where=str(export)
@@ -71,6 +69,19 @@ def rescored(workspace: Workspace, export: Path, run: str, *, up_to_date: bool) 
     if not _of(folder, export):
         raise ServiceFailed("the judge's scorecard is of another model", where=str(folder), fix="remove the folder")
     return Evidence.load(folder)
+
+
+def _judged(command: list[str], run: str) -> subprocess.CompletedProcess[str]:
+    budget.require("stopped before a registered version was judged again")
+    env = os.environ | {"ROBUSTDISTILL_RUN": run}
+    try:
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=budget.patience())
+    except subprocess.TimeoutExpired as error:
+        raise _stopped() from error
+
+
+def _stopped() -> OutOfTime:
+    return budget.out_of_time("stopped while a registered version was judged again; the finished pieces are kept")
 
 
 def _of(score: Path, export: Path) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from robustdistill.actions import data_news
@@ -33,6 +34,7 @@ class Session:
     recorder: Recorder
     changes: str = ""  # reports of changed data that this run shows, as markdown
     seconds: dict[str, float] = field(default_factory=dict)
+    due: list[str] = field(default_factory=list)  # the stages that had to run when it began
     withheld: dict[str, str] = field(default_factory=dict)  # stage -> why it did not run although it had to
     summary: Summary | None = None
     up_to_date: bool = False  # all stages are: set by the flow that ran them
@@ -45,6 +47,11 @@ class Session:
         """The opened record and registry. Raises ServiceFailed if it cannot be reached."""
         return self.recorder.store(STORE_SECONDS)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether its time was over before it had come to a decision."""
+        return self.summary is not None and self.summary.outcome == "out of time"
+
     def note(self, record: Mapping[str, Any]) -> None:
         """Keeps the seconds of this run's stages, from the journal."""
         if record["event"] == "end" and record.get("run") == self.run:
@@ -52,7 +59,9 @@ class Session:
 
     def stage_rows(self) -> list[StageRow]:
         return [
-            StageRow(name, name in self.seconds, self.seconds.get(name, 0.0), self.withheld.get(name, ""))
+            StageRow(name, True, self.seconds[name])
+            if name in self.seconds
+            else StageRow(name, False, withheld=self.withheld.get(name, ""))
             for name in STAGES
         ]
 
@@ -139,11 +148,18 @@ def metrics(workspace: Workspace) -> dict[str, float]:
 
 @contextmanager
 def session(
-    workspace: Workspace, run: str, *, name: str, reason: str, listeners: Sequence[Listener] = ()
+    workspace: Workspace,
+    run: str,
+    *,
+    name: str,
+    reason: str,
+    listeners: Sequence[Listener] = (),
+    marks: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Session]:
-    """The workspace's lock, its record, and followers of its journal, for as long as a flow runs.
+    """The workspace's lock, its record, and followers of its journal, for as long as a flow runs. marks: more tags.
 
-    The record ends as FINISHED, FAILED or KILLED whatever happens inside; a store that is away is told next time.
+    The record ends as FINISHED, FAILED or KILLED (a run that was out of time, too) whatever happens inside; a store
+    that is away is told next time.
     Reports of changed data that the run shows are kept for another one unless it finished.
     Raises BadInput if another run holds the workspace.
     """
@@ -153,7 +169,7 @@ def session(
             workspace.root,
             run=run,
             name=name,
-            tags=tags(workspace, run, reason, began),
+            tags={**tags(workspace, run, reason, began), **marks},
             params=headline(workspace),
             description=f"{dump(workspace.params())['name']}: {reason}",
             work=workspace.work,
@@ -166,7 +182,7 @@ def session(
         try:
             with Follower(workspace.journal, [current.note, *listeners]):
                 yield current
-            status = "FINISHED"
+            status = "KILLED" if current.stopped else "FINISHED"
         except (KeyboardInterrupt, SystemExit):
             status = "KILLED"
             raise

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from robustdistill import config, strict_yaml
+from robustdistill import config
 from robustdistill.actions import looks
 from robustdistill.errors import BadInput, RobustDistillError, ServiceFailed, of_system
 from robustdistill.journal import Journal
@@ -49,7 +49,8 @@ def run(workspace: Workspace, name: str, revision: int, *, debug: bool = False) 
         record = describe(error)
         with suppress(OSError):  # on a full disk, what filled it is still what is raised
             write_atomically(workspace.error(name), json.dumps(record, indent=2, sort_keys=True) + "\n")
-            journal.write("failed", seconds=round(time.monotonic() - began, 3), error=record["cause"])
+            spent = round(time.monotonic() - began, 3)
+            journal.write("failed", seconds=spent, error=record["cause"], kind=record["kind"])
         raise
     journal.write("end", seconds=round(time.monotonic() - began, 3))
     shutil.rmtree(workspace.work / name, ignore_errors=True)
@@ -75,7 +76,7 @@ def _check(workspace: Workspace, stage: catalog.Stage, revision: int) -> None:
 def _run(workspace: Workspace, stage: catalog.Stage, journal: Journal, *, debug: bool) -> None:
     params = workspace.params()
     # before hours are spent, not when the student's turn comes
-    specs.complete(config.dump(params), "params.yaml", strict_yaml.read(workspace.root / "params.yaml")[1])
+    specs.require_complete(workspace.root / "params.yaml", params)
     tools = _tools(journal, workspace.scratch(stage.name, input_key(workspace, stage, params)), debug=debug)
     on = dataclasses.asdict(tools.compute)
     journal.write("note", message=", ".join(f"{key} {value}" for key, value in on.items()), **on)

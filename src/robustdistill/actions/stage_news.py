@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from robustdistill.errors import OutOfTime
 from robustdistill.services.mlflow_store import Measure
 
 EPOCH_METRICS = {
@@ -53,7 +54,7 @@ def gather(records: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], News]:
                 news.status = "FINISHED"
                 news.metrics.append(Measure("time/seconds", float(record.get("seconds", 0.0)), time_))
             case "failed":
-                news.status = "FAILED"
+                news.status = "KILLED" if record.get("kind") == OutOfTime.kind else "FAILED"
                 news.tags["robustdistill.error"] = str(record.get("error", ""))
     return found
 

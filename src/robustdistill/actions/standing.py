@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from robustdistill.gate.rules import require_known
+from robustdistill.recipes import specs
 from robustdistill.services import dvc_cli
 from robustdistill.workspace import Workspace
 
@@ -21,8 +22,10 @@ def last_run(workspace: Workspace) -> dict[str, Any] | None:
 
 def standing(workspace: Workspace) -> dict[str, Any]:
     """Model, data digest, stages that would run, and what the last run came to. running: the pid of a run that holds
-    the workspace, or None; DVC cannot tell what would run as long as it does."""
+    the workspace, or None; DVC cannot tell what would run as long as it does. Raises BadInput for settings that a run
+    would refuse."""
     require_known(workspace.policy())
+    specs.require_complete(workspace.root / "params.yaml", workspace.params())
     busy = workspace.holder()
     return {
         "workspace": str(workspace.root),

@@ -8,14 +8,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from robustdistill.errors import OutOfTime, Superseded
 from robustdistill.release.around import line
 
 MODELS = ("initial", "teacher", "control", "student")
 
-Outcome = Literal["promoted", "unchanged", "challenger", "refused", "unhealthy", "dry run"]
+Outcome = Literal[
+    "promoted", "unchanged", "challenger", "refused", "unhealthy", "plan", "dry run", "superseded", "out of time"
+]
 EXIT_CODES: dict[Outcome, int] = {
-    "promoted": 0, "unchanged": 0, "challenger": 0, "dry run": 0, "refused": 1, "unhealthy": 3,
+    "promoted": 0, "unchanged": 0, "challenger": 0, "plan": 0, "dry run": 0, "refused": 1, "unhealthy": 3,
+    "superseded": Superseded.exit_code, "out of time": OutOfTime.exit_code,
 }  # fmt: skip
+VERDICT_CODES = {"fail": EXIT_CODES["refused"], "unhealthy": EXIT_CODES["unhealthy"]}  # of what a dry run foresees
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,8 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
+        if self.outcome == "dry run" and self.verdict:
+            return VERDICT_CODES.get(self.verdict["verdict"], 0)
         return EXIT_CODES[self.outcome]
 
     def to_json(self) -> dict[str, Any]:

@@ -4,63 +4,69 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Container
 from pathlib import Path
 
-from robustdistill.actions import data, data_news
+from robustdistill.actions import data, data_news, data_versions
 from robustdistill.data import materialise
 from robustdistill.data.names import all_kept
-from robustdistill.errors import BadInput
+from robustdistill.errors import BadInput, Superseded
+from robustdistill.journal import Journal
 from robustdistill.services import dvc_cli, dvc_remote, git_cli
 from robustdistill.stages.catalog import STAGES
-from robustdistill.workspace import Workspace
+from robustdistill.workspace import Workspace, workspace_option
 
 INPUTS = ("params.yaml", "policy.yaml", "dvc.yaml", "data.dvc", "teacher.pin.json")
 TRACKED = (*INPUTS, "dvc.lock", ".gitignore")
 
 
-def version_data(workspace: Workspace, *, expected: str | None = None, dry_run: bool = False) -> str:
+def version_data(workspace: Workspace, *, expected: str | None = None, plan: bool = False) -> str:
     """Versions data/ if its content is not what data.dvc says; returns what changed as markdown, "" if nothing did.
 
     The report is also left for the flow run that shows it. Names that DVC cannot keep are changed in data/.
 
     The digest is computed from the files themselves, because DVC trusts its cache. Raises BadInput if there is no data,
-    if it is not valid, or if it is not the data that `expected` (a digest) names.
+    if it is not valid, or if it is not the data that `expected` (a digest) names: Superseded if they once were.
     """
+    if not plan:
+        _verify_remotes(workspace)
     known = dvc_cli.digest(workspace.root)
     if not workspace.data.is_dir():
         if known is None:
             raise data.none_yet(workspace)
         dvc_remote.fetch_data(workspace.root)
-        _require_unaltered(workspace, known)
+        data.require_unaltered(workspace, known)
     found = data.tree_digest(workspace.data)
     if expected and found != expected:
-        cause = f"data/ has the digest {found}, asked for was {expected}"
-        raise BadInput(cause, where=str(workspace.data), fix="dvc checkout data.dvc")
+        raise _others(workspace, found, expected, known)
     if found == known:
         return ""
-    if not dry_run and not all_kept(workspace.data):  # put there by hand; DVC would refuse or lose some
+    if not plan and not all_kept(workspace.data):  # put there by hand; DVC would refuse or lose some
         materialise("image_folder", workspace.data, path=workspace.data)
         found = data.tree_digest(workspace.data)
     prepared = workspace.out("prepare")
     changes = data.report(prepared if prepared.exists() else None, workspace.data, workspace.params().data).markdown()
-    if not dry_run:
+    if not plan:
         data_news.leave(workspace, found, changes)
         dvc_cli.add_data(workspace.root)
     return changes
 
 
-def _require_unaltered(workspace: Workspace, known: str) -> None:
-    """DVC hands out whatever lies in its cache; what it names by a hash must have that hash."""
-    found = data.tree_digest(workspace.data)
-    if found != known:
-        shutil.rmtree(workspace.data)
-        raise BadInput(
-            f"DVC's copy of the data was altered: its digest is {found}, data.dvc says {known}",
-            where=str(workspace.root / ".dvc" / "cache"),
-            fix="remove .dvc/cache, then `dvc pull data.dvc` from a good remote, or `robustdistill data add PATH`",
-        )
+def _verify_remotes(workspace: Workspace) -> None:
+    for name in dvc_remote.verify_all(workspace.root):
+        message = f"the DVC remote {name} did not check what it hands out: `verify` is set, in .dvc/config"
+        Journal(workspace.journal, "data").write("note", message=message)
+
+
+def _others(workspace: Workspace, found: str, expected: str, known: str | None) -> BadInput:
+    """The error where the data are not those that were asked for."""
+    cause, where = f"data/ has the digest {found}, asked for was {expected}", str(workspace.data)
+    if expected == known:
+        return BadInput(cause, where=where, fix="data/ was changed by hand; dvc checkout data.dvc undoes that")
+    if not data_versions.was_there(workspace, expected):
+        return BadInput(cause, where=where, fix="robustdistill data versions lists those that there were")
+    use = f"robustdistill{workspace_option(workspace.root)} data use {expected}"
+    return Superseded(f"{cause}; those were there earlier", where=where, fix=f"to go back to them: {use}")
 
 
 def bring_results(workspace: Workspace, stages: Container[str] = STAGES) -> list[str]:

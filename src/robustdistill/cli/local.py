@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from robustdistill.cli.layout import labelled
+from robustdistill.cli.layout import columns, labelled
 from robustdistill.cli.root import Settings, pass_settings, root
 
 EXISTING = click.Path(path_type=Path, exists=True)
@@ -67,7 +67,7 @@ def init(
 
 @root.group()
 def data() -> None:
-    """Add data; see what changed."""
+    """Add data; go back; see what changed."""
 
 
 @data.command("add")
@@ -98,6 +98,61 @@ def add(settings: Settings, path: Path, resize: int | None) -> None:
     after = f"python flows/retrain.py --workspace {workspace.root}"
     told = f"{text}\ndata {done.after}{sizes}\nnext: {after} (retrains what reads the data)"
     settings.answer(done.to_json() | {"resize": edge}, told)
+
+
+@data.command("versions")
+@pass_settings
+def data_versions(settings: Settings) -> None:
+    """List the versions that there were.
+
+    Newest first, from the workspace's history: `data use DIGEST` goes back to one of them.
+    """
+    from robustdistill.actions import data_versions as actions
+
+    found = actions.versions(settings.workspace())
+    rows = [
+        (
+            item.digest,
+            item.date or "–",
+            _figure(item.files),
+            _figure(item.size),
+            item.commit[:12] or "not yet",
+            "*"[: item.here],
+        )
+        for item in found
+    ]
+    table = columns(("digest", "committed at", "files", "bytes", "commit", "now"), rows) if rows else "none yet"
+    settings.answer([item.to_json() for item in found], table)
+
+
+def _figure(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
+
+
+@data.command("use")
+@click.argument("digest")
+@pass_settings
+def data_use(settings: Settings, digest: str) -> None:
+    """Go back to an earlier version.
+
+    DIGEST as `data versions` lists it; its first digits are enough. The files come from DVC's cache or remote. Data
+    that no version has are never lost: they are refused.
+
+    \b
+      robustdistill --workspace mine data use 3f2c
+    """
+    from robustdistill.actions import data_versions as actions
+
+    workspace = settings.workspace()
+    with workspace.lock():  # not under a run that reads the data
+        done = actions.use(workspace, digest)
+    if done is None:
+        settings.answer({"changed": False}, "these data are there already")
+        return
+    after = f"python flows/retrain.py --workspace {workspace.root}"
+    settings.answer(
+        done.to_json(), f"{done.markdown()}\ndata {done.after}\nnext: {after} (retrains what reads the data)"
+    )
 
 
 @data.command("report")

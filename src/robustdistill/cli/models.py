@@ -180,6 +180,7 @@ def promote(settings: Settings, version: int, why: str, by: str) -> int:
 
     by_hand.require_said(by, why)
     settings.say(f"{serving.OPENING} and judging version {version} today, if that was not done")
+    by_hand.require_there(settings.workspace(), version, rollback=False)
     with serving.by_hand(settings.workspace(), f"promote {version}", why) as current:
         result = by_hand.judge_candidate(current, version)
         summary = current.conclude(by_hand.promote_candidate(current, version, result, by=by, why=why))

@@ -99,11 +99,11 @@ def root(context: click.Context) -> None:
       robustdistill --workspace demo predict IMAGE.png        ask the champion
 
     Exit codes: 0 done, 1 refused by the gate, 2 bad input, 3 the evaluation cannot be trusted, 4 a service failed,
-    70 a fault of ours, 130 interrupted (Ctrl-C), 143 stopped (SIGTERM).
+    70 a fault of ours, 75 out of time (--max-minutes), 130 interrupted (Ctrl-C), 143 stopped (SIGTERM).
 
     With --json an answer is JSON on stdout. So is an error, which is also a sentence on stderr:
-    {"error": {"kind", "cause", "where", "fix", "exit_code"}}, kind: refused, bad_input, unhealthy, service_failed,
-    fault, interrupted or stopped.
+    {"error": {"kind", "cause", "where", "fix", "exit_code"}}, kind: refused, bad_input, superseded, unhealthy,
+    service_failed, out_of_time, fault, interrupted or stopped.
     """
     import os
 

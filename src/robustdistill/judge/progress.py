@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from robustdistill import budget
 from robustdistill.attacks import Attack
 from robustdistill.attacks.goals import TARGETED
 from robustdistill.attacks.suite import Own, parts
@@ -56,7 +57,8 @@ class Progress:
         self._inside, self._asked, self._fewest, self._said = piece, 0, piece.total, time.monotonic()
 
     def phase(self, name: str) -> None:
-        """What is heard from now on is of no attack that has a row; said at once."""
+        """What is heard from now on is of no attack that has a row; said at once. Raises OutOfTime."""
+        budget.require(f"stopped before the judge's {name}; the attacks are kept")
         self._inside, self._asked, self._said = name, 0, time.monotonic()
         self._journal.write("note", message=name)
 

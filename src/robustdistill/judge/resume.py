@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robustdistill import budget
+
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -31,11 +33,15 @@ class Pieces:
         return cls(folder)
 
     def get(self, name: str, positions: NDArray[np.int64], make: Callable[[], Arrays]) -> Arrays:
-        """The stored piece `name` about these positions, or what `make` returns, which is stored first."""
+        """The stored piece `name` about these positions, or what `make` returns, which is stored first.
+
+        Raises OutOfTime instead of beginning one after the run's time.
+        """
         path = self.folder / f"{name}.npz"
         stored = _read(path)
         if stored is not None and np.array_equal(stored.pop("positions"), positions):
             return stored
+        budget.require(f"stopped before piece {name} of the judgement; those before it are kept")
         made = make()
         part = path.with_suffix(".part")
         with part.open("wb") as stream:

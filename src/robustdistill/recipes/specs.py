@@ -5,12 +5,13 @@ Each option is then a key that can be read, edited, and set with `dvc exp run -S
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from robustdistill import registry
-from robustdistill.config import Spec, dump
+from robustdistill import registry, strict_yaml
+from robustdistill.config import Params, Spec, dump
 from robustdistill.strict_yaml import Lines
 
 KINDS = ("model", "objective", "base", "attack")  # base: the objective that another one is added to
@@ -47,6 +48,11 @@ def complete(content: dict[str, Any], where: str, lines: Lines | None = None) ->
         else:
             done[key] = complete(value, place, below) if isinstance(value, dict) else value
     return done
+
+
+def require_complete(path: Path, params: Params) -> None:
+    """Raises BadInput for a name or option of a model, objective or attack in params.yaml that nothing here has."""
+    complete(dump(params), path.name, strict_yaml.read(path)[1])
 
 
 def _below(lines: Lines, key: str | int) -> Lines:

@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from robustdistill import errors
+from robustdistill import budget, errors
 from robustdistill.journal import Journal
 from robustdistill.services import dvc_locks, git_cli, leash
 from robustdistill.stages import catalog
@@ -210,9 +210,11 @@ def repro(root: Path, stage: str, env: Mapping[str, str] | None = None) -> None:
     """Runs one stage if it changed, through DVC, in a process group of its own that ends with this process.
 
     Its output goes to .work/logs/<stage>.log. Waits while a DVC of somebody else has the stage's files. Raises what
-    the stage itself raised, BadInput where git or DVC has lost the folder, or ServiceFailed.
+    the stage itself raised, BadInput where git or DVC has lost the folder, ServiceFailed, or OutOfTime: after the run's
+    time it is not begun, and cut off if it does not stop by itself.
     """
     require_repository(root)
+    budget.require(f"{stage} was not begun")
     workspace = Workspace(root)
     log, record = workspace.log(stage), workspace.error(stage)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -233,7 +235,17 @@ def _wait_for_others(workspace: Workspace, stage: catalog.Stage) -> None:
 
     reads = [workspace.root / path for path in stage.reads.values()]
     dvc_locks.mend(workspace.root)
-    dvc_locks.wait(workspace.root, reads, [workspace.root / stage.out], tell, _stopping)
+    dvc_locks.wait(workspace.root, reads, [workspace.root / stage.out], tell, _Ending())
+    budget.require(f"{stage.name} was not begun")
+
+
+class _Ending:
+    """When a stage waits no longer: the run is being stopped, or its time is over."""
+
+    wait = _stopping.wait
+
+    def is_set(self) -> bool:
+        return _stopping.is_set() or budget.spent()
 
 
 @contextmanager
@@ -263,11 +275,13 @@ def _supervise(command: list[str], root: Path, env: Mapping[str, str], sink: Any
     )
     _running.add(process)
     try:
-        while threading.main_thread().is_alive() and not _stopping.is_set():
+        while threading.main_thread().is_alive() and not _stopping.is_set() and not budget.overdue():
             with suppress(subprocess.TimeoutExpired):
                 code = process.wait(POLL_SECONDS)
                 if code == 0 or not _stopping.is_set():
                     return code
+        if budget.overdue():
+            raise budget.out_of_time(f"{command[-1]} was cut off; what it did after its last checkpoint is done again")
         raise errors.ServiceFailed("the run was stopped", fix="start it again: it goes on where it was")
     finally:
         _kill_group(process)
@@ -288,9 +302,8 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
             continue
 
 
-KINDS: Mapping[int, type[errors.RobustDistillError]] = {
-    kind.exit_code: kind for kind in (errors.GateRefused, errors.BadInput, errors.Unhealthy, errors.ServiceFailed)
-}
+RAISED = (errors.GateRefused, errors.BadInput, errors.Unhealthy, errors.ServiceFailed, errors.OutOfTime)
+KINDS: Mapping[int, type[errors.RobustDistillError]] = {kind.exit_code: kind for kind in RAISED}
 
 
 def _failure(stage: str, code: int, log: Path, record: Path) -> errors.RobustDistillError:

@@ -7,6 +7,7 @@ what no second attempt can change is ServiceRefused.
 
 from __future__ import annotations
 
+import configparser
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ from robustdistill.services import dvc_cli
 
 SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID")
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+REMOTE = re.compile(r"""['"]?remote "([^"]+)"['"]?""")  # how DVC heads the section of one
 WITH_SECRET = re.compile(r"(?<=//)[^/@]*@")
 KEPT = "all is kept here, and the next run pushes what is missing"
 
@@ -55,7 +57,10 @@ MEANINGS = (
         again=True,
     ),
 )
-MISSING = re.compile(r"missing-files|do not exist neither locally nor on remote|missing cache files", re.IGNORECASE)
+MISSING = re.compile(
+    r"missing-files|checkout failed for following targets|do not exist neither locally nor on remote|missing cache files",
+    re.IGNORECASE,
+)
 
 
 def require_no_secret(url: str) -> None:
@@ -91,6 +96,33 @@ def _config(root: Path, key: str) -> str:
         return ""
 
 
+def verify_all(root: Path) -> list[str]:
+    """Sets `verify` for every remote that has not got it, as for one that was added by hand: without it DVC hands out
+    altered objects silently. Returns their names. Read without DVC."""
+    mended, files = [], {"--project": root / ".dvc" / "config", "--local": root / ".dvc" / "config.local"}
+    for level, remotes in {level: _remotes(file) for level, file in files.items()}.items():
+        for name, settings in remotes.items():
+            if "url" in settings and settings.get("verify", "").lower() != "true":
+                dvc_cli.dvc(root, "remote", "modify", level, name, "verify", "true")
+                mended.append(name)
+    return mended
+
+
+def _remotes(file: Path) -> dict[str, dict[str, str]]:
+    """name -> settings, of the remotes in a file of DVC's; none where it cannot be read: DVC says so itself."""
+    parser = configparser.ConfigParser(interpolation=None, strict=False, allow_no_value=True)
+    try:
+        parser.read(file, encoding="utf-8")
+    except (configparser.Error, UnicodeDecodeError):
+        return {}
+    found = {section: REMOTE.fullmatch(section) for section in parser.sections()}
+    return {
+        match[1]: {key: (value or "").strip("'\"") for key, value in parser[section].items()}
+        for section, match in found.items()
+        if match
+    }
+
+
 def redact(text: str) -> str:
     """Without what the environment says of credentials."""
     for secret in filter(None, map(os.environ.get, SECRETS)):
@@ -119,24 +151,27 @@ def push(root: Path) -> None:
         dvc_cli.dvc(root, "push")  # with --quiet it fails without a reason
 
 
-def fetch_data(root: Path) -> None:
-    """data/ as data.dvc names it, from the cache or the remote. Raises BadInput where the remote is a missing folder
-    (the default one lies in the workspace that was cloned), ServiceFailed or ServiceRefused."""
+def fetch_data(root: Path, lacking: str = "data/ is not here") -> None:
+    """data/ as data.dvc names it, from the cache or the remote. lacking: what is said where neither has it.
+
+    Raises BadInput where the remote is a missing folder (the default one lies in the workspace that was cloned),
+    ServiceFailed or ServiceRefused.
+    """
     try:
         with _explained(root):
             dvc_cli.dvc(root, "pull", "data.dvc")
     except ServiceFailed as error:
         place = name(root)
-        if place and "://" not in place and not Path(place).is_dir():
+        if place and "://" not in place and not (root / ".dvc" / place).is_dir():  # relative to DVC's own folder
             raise BadInput(
-                "data/ is not here, and neither is the folder that is the DVC remote, as in a clone of a workspace",
+                f"{lacking}, and neither is the folder that is the DVC remote, as in a clone of a workspace",
                 where=place,
                 fix="dvc remote modify --local local url FOLDER, .work/dvc-remote of the workspace it was cloned from; "
                 "`robustdistill init --remote URL` makes a workspace whose remote all its clones share",
             ) from error
         if MISSING.search(error.cause):
             raise ServiceRefused(
-                "data/ is not here, and the DVC remote does not hold it, or its bucket does not exist",
+                f"{lacking}, and the DVC remote does not hold it, or its bucket does not exist",
                 where=place,
                 fix="dvc push where the data are, or name the right remote: dvc remote modify local url URL",
             ) from error

@@ -51,6 +51,22 @@ def commit(root: Path, paths: Sequence[str], message: str) -> bool:
     return True
 
 
+def history(root: Path, path: str) -> list[tuple[str, str]]:
+    """(commit, its date in ISO 8601) of each commit on any branch that changed this path, newest first."""
+    if head(root) is None:
+        return []
+    lines = git(root, "log", "--all", "--format=%H %cI", "--", path).splitlines()
+    return [(commit, date) for commit, _, date in (line.partition(" ") for line in lines)]
+
+
+def show(root: Path, commit: str, path: str) -> str | None:
+    """The text of a file as that commit has it; None where it has none."""
+    try:
+        return git(root, "show", f"{commit}:{path}")
+    except ServiceFailed:
+        return None
+
+
 def restore(root: Path, path: str) -> bool:
     """Brings a lost file or folder back as it was last committed. False where it never was."""
     try:

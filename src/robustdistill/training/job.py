@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from robustdistill.config import Training
 from robustdistill.engine.devices import Compute
+from robustdistill.errors import BadInput
 from robustdistill.journal import Journal
 from robustdistill.models.classifier import Classifier
 from robustdistill.objectives.types import Objective, Teacher
@@ -59,6 +60,12 @@ class Job:
     teacher: Teacher | None = None
     stored: Stored | None = None
     clean_teacher: Teacher | None = None
+
+    def require_examples(self) -> None:
+        """Raises BadInput for fewer examples than batch norm and a validation need."""
+        if len(self.train.y) < 2 or len(self.val.y) < 1:
+            told = f"{len(self.train.y)} training and {len(self.val.y)} validation examples are too few to train on"
+            raise BadInput(told, where="data")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustdistill import rng
+from robustdistill import budget, rng
 from robustdistill.attacks.types import Batch
 from robustdistill.engine import devices
 from robustdistill.engine.devices import Compute
@@ -63,7 +63,7 @@ def forget(scratch: Path) -> None:
 
 class _Loop:
     def __init__(self, job: Job, tools: Tools, compute: Compute, name: str) -> None:
-        _require_examples(job)
+        job.require_examples()
         self.job, self.journal, self.compute = job, tools.journal, compute
         self.device, self.draws = compute.device, rng.Draws(job.seed)
         self.model = job.model.to(self.device).train()
@@ -120,8 +120,7 @@ class _Loop:
         for epoch in range(self.step // self.steps, self.job.training.epochs):
             self._epoch(epoch)
             self._close(epoch)
-            if self.checkpoints.due():
-                self._save()
+            self._keep()
 
     def result(self) -> Result:
         last, best = _copy(self.selected), _copy(self.selected)
@@ -139,8 +138,8 @@ class _Loop:
             self.cpu += time.process_time() - begun
             self.step += 1
             self._tell()
-            if self.step % self.steps and self.checkpoints.due():
-                self._save()
+            if self.step % self.steps:
+                self._keep()
 
     def _step(self, epoch: int, positions: Tensor) -> None:
         job, training = self.job, self.job.training
@@ -260,6 +259,14 @@ class _Loop:
             loss = self.sums["loss"] / self.sums["examples"]
             self.journal.progress(self.step, self.total, "steps", loss=loss)
 
+    def _keep(self) -> None:
+        """A checkpoint now and then. Raises OutOfTime where the run's time is over before the training is."""
+        stop = budget.spent() and self.step < self.total
+        if stop or self.checkpoints.due():
+            self._save()
+        if stop:
+            raise budget.out_of_time(f"stopped at step {self.step} of {self.total}, which is kept")
+
     def _save(self) -> None:
         tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors |= {f"objective/{name}": tensor for name, tensor in self.objective.state_dict().items()}
@@ -294,14 +301,6 @@ _RECORD = ("step", "history", "alarms", "best_epoch", "best_rank", "sums", "cpu"
 def _steps(examples: int, batch: int) -> int:
     """Steps of an epoch. Batches differ by at most one example and hold two or more, as batch norm needs."""
     return min(-(-examples // batch), examples // 2)
-
-
-def _require_examples(job: Job) -> None:
-    if len(job.train.y) < 2 or len(job.val.y) < 1:
-        raise BadInput(
-            f"{len(job.train.y)} training and {len(job.val.y)} validation examples are too few to train on",
-            where="data",
-        )
 
 
 def _copy(model: Classifier) -> Classifier:
