@@ -8,7 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from robustdistill.actions.doctor.finding import Case, Finding, check, megabytes
+from robustdistill.actions.doctor.finding import Case, Finding, check
+from robustdistill.actions.sizes import megabytes, size
 from robustdistill.machine import cores
 
 LEAST = 500e6  # bytes: a first run of the digits takes about that with its records
@@ -37,18 +38,6 @@ def _room(name: str, place: Path, cache: float, run: float) -> Finding:
     if free < run:
         return Finding(name, "FAIL", found, FIX, service=True)
     return Finding(name, "warn" if free < run + cache else "ok", found, FIX if free < run + cache else "")
-
-
-def size(folder: Path) -> float:
-    """Bytes of all files below; what vanishes meanwhile is not counted."""
-    total = 0.0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(place, name)).st_size  # noqa: PTH118  a cache has 100,000 of them
-            except OSError:
-                continue
-    return total
 
 
 def _threads() -> Finding:

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from robustdistill.errors import RobustDistillError, ServiceFailed
 from robustdistill.services.dvc_remote import redact
+from robustdistill.services.mlflow_address import SECRET_VARIABLES
 from robustdistill.workspace import Workspace
 
 Level = Literal["ok", "warn", "FAIL"]
 CLOCK_SECONDS = 60.0
+
+
+SECRETS = (*SECRET_VARIABLES, "PREFECT_API_AUTH_STRING", "PREFECT_API_KEY")
+
+
+def _clean(text: str) -> str:
+    for secret in filter(None, map(os.environ.get, SECRETS)):
+        text = text.replace(secret, "***")
+    return redact(text)
 
 
 @dataclass(frozen=True)
@@ -25,6 +36,10 @@ class Finding:
     found: str
     fix: str = ""
     service: bool = False
+
+    def clean(self) -> Finding:
+        """Without what the environment holds of secrets, wherever a library may have said it."""
+        return replace(self, found=_clean(self.found), fix=_clean(self.fix))
 
     def to_json(self) -> dict[str, str | bool]:
         return asdict(self)
@@ -52,13 +67,13 @@ def check(name: str) -> Callable[[Check], Check]:
         @functools.wraps(function)
         def examine(case: Case) -> Iterator[Finding]:
             try:
-                yield from function(case)
+                yield from (found.clean() for found in function(case))
             except RobustDistillError as error:
                 place = f" ({error.where})" if error.where else ""
                 service = isinstance(error, ServiceFailed)
-                yield Finding(name, "FAIL", redact(error.cause) + place, redact(error.fix), service)
+                yield Finding(name, "FAIL", error.cause + place, error.fix, service).clean()
             except Exception as error:  # the rest has to be examined all the same
-                yield Finding(name, "FAIL", redact(f"unexpected {type(error).__name__}: {error}"), "report it")
+                yield Finding(name, "FAIL", f"unexpected {type(error).__name__}: {error}", "report it").clean()
 
         return examine
 
@@ -75,7 +90,3 @@ def clock(name: str, skew: float | None) -> Iterator[Finding]:
         yield Finding(f"clock, {name}", "warn", f"{abs(skew):.0f} s {way} the server's", fix)
     else:
         yield Finding(f"clock, {name}", "ok", f"within {CLOCK_SECONDS:.0f} s of the server's")
-
-
-def megabytes(size: float) -> str:
-    return f"{size / 1e6:,.0f} MB"
