@@ -80,7 +80,7 @@ def _unsent(error: Any) -> str:
 
     if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
         return "none"
-    return "away" if isinstance(error, exceptions.HTTPClientError) else "other"
+    return "away" if isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError) else "other"
 
 
 def _allowed(call: Callable[[], Any]) -> tuple[bool, Any]:

@@ -42,7 +42,7 @@ def _python() -> Finding:
 
     here = platform.python_version()
     try:
-        asked = metadata.metadata(ITSELF).get("Requires-Python") or ""
+        asked = str(metadata.metadata(ITSELF).json.get("requires_python") or "")
     except metadata.PackageNotFoundError:
         return Finding("Python", "warn", f"{here}; {ITSELF} is not installed, so nothing says which", FIX)
     if SpecifierSet(asked).contains(here, prereleases=True):
