@@ -24,7 +24,7 @@ TRACKED = ["data.dvc", ".gitignore", ".dvc"]
 
 @pytest.fixture(scope="module")
 def history(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    """A workspace whose data were five different ones, and commit by name: tagged, recorded, forgotten, branch, head."""
+    """A workspace whose data were six different ones, and the commits of five by name."""
     root = tmp_path_factory.mktemp("history")
     git_cli.init(root)
     dvc_cli.init(root)
@@ -102,7 +102,7 @@ def _remove(items: list[Item]) -> None:
 
 def test_a_history_that_was_lost_is_no_reason_to_empty_the_cache(root: Path) -> None:
     shutil.rmtree(root / ".git")
-    with pytest.raises(BadInput, match="lost its .git"):
+    with pytest.raises(BadInput, match=r"lost its \.git"):
         cache.find(Workspace(root), Policy(0, LATER), [], remote=False)
     git_cli.init(root)
     (root / "dvc.lock").write_text("stages: {}\n")
