@@ -8,7 +8,7 @@ whereas that command takes all it finds.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -107,6 +107,17 @@ class Bin:
             token = page.token
             if not token:
                 return listed
+
+    @guarded
+    def named_by_version(self, runs: Iterable[str]) -> bool:
+        """Whether a version of any registered model came from one of these runs."""
+        listed = ", ".join(f"'{run}'" for run in runs)
+        return bool(self.store.client.search_model_versions(f"run_id IN ({listed})", max_results=1))
+
+    @guarded
+    def serves(self, place: str) -> bool:
+        """Whether a version was registered with the files at this location; one that was copied names the other."""
+        return "'" in place or bool(self.store.client.search_model_versions(f"source_path = '{place}'", max_results=1))
 
     @guarded
     def place(self, name: str, number: int) -> str:

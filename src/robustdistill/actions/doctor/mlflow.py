@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from robustdistill.actions.doctor.finding import Case, Finding, check, clock
 from robustdistill.actions.doctor.versions import installed
@@ -59,7 +59,7 @@ def _server(case: Case, address: Address) -> Iterator[Finding]:
     parts = urlsplit(address.uri)
     host = parts.netloc.rpartition("@")[2]
     base = f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
-    own = basic(parts.username, parts.password or "") if parts.username else {}
+    own = basic(unquote(parts.username), unquote(parts.password or "")) if parts.username else {}
     headers = own or _headers()
     told = ask(f"{base}/version", headers=headers)
     if told.status == 0:

@@ -53,18 +53,30 @@ def registered(workspace: Workspace, stored: Bin) -> Registered:
     """What must stay in the registry, as it is now."""
     name, registry = workspace.name, stored.store.registry
     versions, listed = registry.versions(name), registry.versions(candidates(name))
-    numbers = {*registry.aliases(candidates(name)).values()}
+    numbers, present = _named(workspace, stored, versions), _present(workspace)
+    stays = [each for each in listed if _stays(each, numbers, versions) or each.tags.get(SHA) == present]
+    return Registered(versions, stays, [each for each in listed if each not in stays])
+
+
+def needed(workspace: Workspace, stored: Bin, candidate: Version) -> bool:
+    """Whether somebody has come to need this candidate since `registered` was asked."""
+    versions = stored.store.registry.versions(workspace.name)
+    return _stays(candidate, _named(workspace, stored, versions), versions)
+
+
+def _stays(candidate: Version, numbers: set[int], versions: list[Version]) -> bool:
+    return candidate.number in numbers or any(same(candidate.tags, version.tags) for version in versions)
+
+
+def _named(workspace: Workspace, stored: Bin, versions: list[Version]) -> set[int]:
+    """Candidates by number: with an alias, copied to NAME, in a promotion's record, or about to be promoted."""
+    name, registry = workspace.name, stored.store.registry
+    numbers: set[Any] = {*registry.aliases(candidates(name)).values()}
     numbers |= {int(found[1]) for each in versions if (found := COPIED.fullmatch(each.source))}
     numbers |= {_record(each).get("candidate") for each in versions}
     under_way = intent.pending(stored.store, name, workspace.work)
     numbers.add(under_way.candidate if under_way else None)
-    present = _present(workspace)
-    stays = [
-        each
-        for each in listed
-        if each.number in numbers or any(same(each.tags, one.tags) for one in versions) or each.tags.get(SHA) == present
-    ]
-    return Registered(versions, stays, [each for each in listed if each not in stays])
+    return numbers
 
 
 def _present(workspace: Workspace) -> str | None:

@@ -60,7 +60,7 @@ def find(workspace: Workspace, policy: Policy, *, purge: bool) -> Found:
     items = [_candidate(workspace, stored, version) for version in leaving]
     if experiment:
         items += _models(workspace, stored, experiment, leaving, ids, policy)
-        items += [_family(workspace, stored, flow_run, found[flow_run]) for flow_run in found if flow_run in gone]
+        items += [_family(stored, flow_run, found[flow_run]) for flow_run in found if flow_run in gone]
         items += _binned(workspace, stored, experiment, items) if purge else []
     left = [each for each in stays.others if each not in leaving]
     return Found(
@@ -113,7 +113,7 @@ def _is_gone(stored: Bin, run: str) -> bool:
 def _candidate(workspace: Workspace, stored: Bin, version: Version) -> Item:
     def remove() -> bool:
         """Asked again right before: somebody may promote it this moment."""
-        if all(each.number != version.number for each in kept.registered(workspace, stored).others):
+        if kept.needed(workspace, stored, version):
             return False
         stored.drop_version(version.name, version.number)
         return True
@@ -129,7 +129,7 @@ def _models(
     served = {each.source for each in versions if each not in leaving} | _served(workspace, stored)
     for model in stored.models(experiment):
         if model.place not in served and model.made < policy.before and _free(stored, model, going):
-            yield _model(workspace, stored, model)
+            yield _model(stored, model)
 
 
 def _served(workspace: Workspace, stored: Bin) -> set[str]:
@@ -141,10 +141,9 @@ def _free(stored: Bin, model: Model, going: set[str]) -> bool:
     return model.run in going or _is_gone(stored, model.run)
 
 
-def _model(workspace: Workspace, stored: Bin, model: Model) -> Item:
+def _model(stored: Bin, model: Model) -> Item:
     def remove() -> bool:
-        versions = stored.store.registry.versions(candidates(workspace.name))
-        if model.place in {each.source for each in versions} | _served(workspace, stored):
+        if stored.serves(model.place):
             return False
         stored.drop_model(model.id)
         return True
@@ -152,14 +151,11 @@ def _model(workspace: Workspace, stored: Bin, model: Model) -> Item:
     return Item("models", model.id, remove, _bytes(model.place))
 
 
-def _family(workspace: Workspace, stored: Bin, flow_run: str, family: kept.Family) -> Item:
+def _family(stored: Bin, flow_run: str, family: kept.Family) -> Item:
     def remove() -> bool:
         """Neither taken up again meanwhile, nor of a version that has stayed."""
         ids = {run.id for run in family}
-        names = (workspace.name, candidates(workspace.name))
-        if any(version.run in ids for name in names for version in stored.store.registry.versions(name)):
-            return False
-        if any(stored.status(each) not in ENDED for each in ids):
+        if stored.named_by_version(ids) or any(stored.status(each) not in ENDED for each in ids):
             return False
         for run in family:
             stored.drop_run(run.id)
