@@ -69,7 +69,7 @@ def test_the_cache_keeps_what_is_named(root: Path, history: tuple[Path, dict[str
     assert _contents(root) == ALL - {"forgotten"}
     assert git_cli.git(root, "for-each-ref") == refs
     assert cache.find(Workspace(root), Policy(0, LATER), [commits["recorded"]], remote=False) == []
-    git_cli.git(root, "checkout", "--quiet", commits["recorded"])
+    git_cli.git(root, "checkout", "--quiet", "--force", commits["recorded"])
     dvc_cli.dvc(root, "checkout", "--force", "--quiet")
     assert (root / "data" / "x.txt").read_text() == "recorded"
 
