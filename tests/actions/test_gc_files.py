@@ -84,8 +84,8 @@ def test_young_commits_and_the_last_ones_of_head_stay(root: Path) -> None:
 
 
 def test_the_remote_is_left_alone_unless_asked_for(root: Path) -> None:
-    dvc_cli.dvc(root, "push", "--all-commits")
     remote = root / ".work" / "dvc-remote"
+    shutil.copytree(root / ".dvc" / "cache" / "files", remote / "files")  # as every run has pushed its own
     before = {path.name for path in remote.rglob("*") if path.is_file()}
     _remove(cache.find(Workspace(root), Policy(0, LATER), [], remote=False))
     assert {path.name for path in remote.rglob("*") if path.is_file()} == before
