@@ -71,7 +71,7 @@ def test_a_machine_without_a_workspace_is_said_to_be_one(
     ("file", "old", "new", "said"),
     [
         ("params.yaml", "seed:", "seeed:", "params.yaml"),
-        ("params.yaml", "name: rslad", "name: nonsense", "params.yaml"),
+        ("params.yaml", "name: ard", "name: nonsense", "params.yaml"),
         ("policy.yaml", "waivers:", "wavers:", "policy.yaml"),
         ("dvc.yaml", "stages:", "stages: # by hand", "dvc.yaml"),
     ],
