@@ -174,7 +174,8 @@ class Bin:
         if folder is not None and not folder.exists():  # a run without files, or a second attempt
             return
         try:
-            get_artifact_repository(place).delete_artifacts()
+            files: Any = get_artifact_repository(place)  # it has no types
+            files.delete_artifacts()
         except MlflowException as error:
             if code(error) != "RESOURCE_DOES_NOT_EXIST":
                 raise
