@@ -157,7 +157,20 @@ def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_of_every_command_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     assert _run("--help") == 0
     listed = capsys.readouterr().out
-    for command in ("init", "data", "status", "teacher", "predict", "versions", "judge", "promote", "rollback", "ui"):
+    for command in (
+        "init",
+        "data",
+        "status",
+        "teacher",
+        "predict",
+        "versions",
+        "judge",
+        "promote",
+        "rollback",
+        "ui",
+        "doctor",
+        "gc",
+    ):
         assert f"\n  {command} " in listed
         assert _run(command, "--help") == 0
         assert "Options:" in capsys.readouterr().out

@@ -115,6 +115,6 @@ def root(context: click.Context) -> None:
 
 root.params += _shared()
 
-from robustdistill.cli import local, models, reference  # noqa: E402  they add their commands to `root`
+from robustdistill.cli import local, models, reference, upkeep  # noqa: E402  they add their commands to `root`
 
-__all__ = ["local", "models", "reference", "root"]
+__all__ = ["local", "models", "reference", "root", "upkeep"]
