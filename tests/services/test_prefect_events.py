@@ -53,7 +53,7 @@ def test_a_server_that_is_away_is_logged_and_breaks_nothing(api_url: str, caplog
     with caplog.at_level(logging.WARNING, prefect_events.__name__):
         assert prefect_events.emit(prefect_events.RUN_FAILED, "digits", {"cause": "x"}) is False
     assert time.monotonic() - began < prefect_events.SECONDS + 2
-    assert "robustdistill.run.failed of digits: Prefect's server was not told" in caplog.text
+    assert "robustdistill.run.failed of digits: Prefect's server was not told (ConnectionRefused" in caplog.text
 
 
 def test_a_server_that_accepts_and_never_answers_costs_a_bounded_time(
@@ -70,6 +70,7 @@ def test_a_server_that_accepts_and_never_answers_costs_a_bounded_time(
         with temporary_settings({PREFECT_API_URL: address}):
             assert prefect_events.emit(prefect_events.RUN_FAILED, "digits") is False
         assert time.monotonic() - began < 6.0
+    assert "no answer within 1 s" in caplog.text
 
 
 def test_an_unknown_event_is_a_mistake_of_ours() -> None:

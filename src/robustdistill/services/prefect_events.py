@@ -10,9 +10,10 @@ import asyncio
 import logging
 import os
 import re
-import threading
 from collections.abc import Mapping
 from typing import Any
+
+from robustdistill.services.bounded import within
 
 DATA_CHANGED = "robustdistill.data.changed"
 CHAMPION_DRIFTED = "robustdistill.champion.drifted"
@@ -37,6 +38,13 @@ def resource(model: str) -> str:
     return f"robustdistill.model.{model}"
 
 
+def is_heard() -> bool:
+    """Whether a Prefect server of one's own is named, so that somebody may listen."""
+    from prefect.settings import PREFECT_API_URL
+
+    return bool(PREFECT_API_URL.value())
+
+
 def emit(event: str, model: str, payload: Mapping[str, Value] | None = None) -> bool:
     """Tells Prefect's server that `event`, one of EVENTS, happened to `model`; returns whether the server has it.
 
@@ -45,19 +53,14 @@ def emit(event: str, model: str, payload: Mapping[str, Value] | None = None) -> 
     """
     if event not in EVENTS:
         raise ValueError(f"unknown event {event!r}")
-    from prefect.settings import PREFECT_API_URL
-
-    if not PREFECT_API_URL.value():
+    if not is_heard():
         _LOG.debug("%s of %s: no Prefect server is named, so nobody is told", event, model)
         return False
-    failure: list[BaseException] = []
-    # Its own thread: a flow may have an event loop already, and a look-up of a name can outlast any time limit.
-    thread = threading.Thread(target=_deliver, args=(_event(event, model, payload or {}), failure), daemon=True)
-    thread.start()
-    thread.join(SECONDS + 1)
-    if thread.is_alive() or failure:
-        why = f"{type(failure[0]).__name__}: {failure[0]}" if failure else f"no answer in {SECONDS:.0f} s"
-        _LOG.warning("%s of %s: Prefect's server was not told (%s)", event, model, clean(why))
+    message = _event(event, model, payload or {})
+    failure = within(SECONDS, lambda: asyncio.run(_send(message)))
+    if failure is not None:
+        why = clean(f"{type(failure).__name__}: {failure}")
+        _LOG.warning("%s of %s: Prefect's server was not told (%s)", event, model, why)
         return False
     _LOG.info("%s of %s: told to Prefect's server", event, model)
     return True
@@ -86,13 +89,6 @@ def _event(event: str, model: str, payload: Mapping[str, Value]) -> Any:
         related=related,
         payload={key: clean(value) for key, value in payload.items()},
     )
-
-
-def _deliver(event: Any, failure: list[BaseException]) -> None:
-    try:
-        asyncio.run(asyncio.wait_for(_send(event), SECONDS))
-    except BaseException as error:
-        failure.append(error)
 
 
 async def _send(event: Any) -> None:
