@@ -31,6 +31,7 @@ from robustdistill.actions.summary import Summary
 from robustdistill.errors import GateRefused, ServiceFailed, ServiceRefused
 from robustdistill.gate.verdict import Verdict
 from robustdistill.services import dvc_cli
+from robustdistill.services.prefect_notify import TOLD, tell
 from robustdistill.services.prefect_progress import ProgressArtifacts
 from robustdistill.stages.catalog import STAGES, parents
 from robustdistill.workspace import Workspace
@@ -175,7 +176,7 @@ def _chain(current: Session, progress: ProgressArtifacts, data_digest: str | Non
     return _concluded(current, promote(current, candidate, result))
 
 
-@flow(name="retrain", task_runner=ThreadPoolTaskRunner(max_workers=16), validate_parameters=True)  # type: ignore[arg-type]
+@flow(name="retrain", task_runner=ThreadPoolTaskRunner(max_workers=16), validate_parameters=True, **TOLD)  # type: ignore[arg-type]
 def retrain(
     workspace: str = ".", reason: str = "by hand", dry_run: bool = False, data_digest: str | None = None
 ) -> State[dict[str, Any]]:
@@ -189,6 +190,7 @@ def retrain(
     progress = ProgressArtifacts()
     with session(here, run, name=f"retrain {flow_run.get_name()}", reason=reason, listeners=[progress]) as current:
         summary = current.conclude(_chain(current, progress, data_digest, dry_run))
+    tell("retrain", here.name, summary.outcome, summary.sentence)
     name = "Completed" if summary.exit_code == 0 else summary.outcome.title()
     return Completed(name=name, message=summary.sentence, data=summary.to_json())
 
