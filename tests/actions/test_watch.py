@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -28,10 +29,8 @@ LONG_AGO = 1_600_000_000
 def image(path: Path, seed: int, size: tuple[int, int] = (8, 8)) -> Path:
     """An image of its own; written long ago."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = (
-        np.arange(size[0] * size[1]) * 7 + np.frombuffer(str(seed).encode().ljust(8), np.uint8).sum() * seed
-    ) % 251
-    Image.fromarray(pixels.reshape(size).astype(np.uint8)).save(path)
+    content = hashlib.shake_256(str(seed).encode()).digest(size[0] * size[1])
+    Image.fromarray(np.frombuffer(content, np.uint8).reshape(size)).save(path)
     os.utime(path, (LONG_AGO, LONG_AGO))
     return path
 

@@ -39,6 +39,7 @@ class Session:
     up_to_date: bool = False  # all stages are: set by the flow that ran them
     figures: dict[str, float] = field(default_factory=dict)  # metrics beyond those of the scorecards
     files: dict[str, list[Path]] = field(default_factory=dict)  # artifacts beyond those of a flow
+    drift: dict[str, float] = field(default_factory=dict)  # the fall of the champion, where there was one
     incomparable: str = ""  # why a reference could not be judged on today's data
 
     @property

@@ -1,4 +1,4 @@
-"""Where a new file belongs in the data that there are: examples are added, none is ever taken away or written over.
+"""Where a new file belongs in the data: examples are added, and one goes only for a newer content of its own file.
 
 Images come as CLASS/FILE or train|test/CLASS/FILE, arrays as one .npz with images and labels. Data in class folders
 take images; data that are arrays take both, each as further rows. What is there already, by content, changes nothing,
@@ -139,7 +139,7 @@ def _files(news: Sequence[New], there: Standing, staging: Path) -> dict[str, str
     places, added = dict[str, str](), False
     for new in news:
         content = new.path.read_bytes()
-        place = _target(new, there)
+        place = new.before or _target(new, there)
         if place != new.before and (staging / place).exists() and (staging / place).read_bytes() != content:
             place = _beside(place, content)  # another image of the same name: both are kept
         target = staging / place

@@ -21,7 +21,7 @@ from robustdistill.workspace import Workspace
 
 VARIABLE = "ROBUSTDISTILL_NOTIFY"
 SECONDS = 30.0
-VERDICTS = frozenset(("promoted", "challenger", "refused", "unhealthy", "ingested"))  # the rest is no news
+VERDICTS = frozenset(("promoted", "challenger", "refused", "unhealthy", "drifted", "ingested"))  # the rest is no news
 _LOG = logging.getLogger(__name__)
 
 
