@@ -25,6 +25,7 @@ from robustdistill.actions.session import Session, session
 from robustdistill.actions.summary import Summary
 from robustdistill.errors import BadInput
 from robustdistill.gate.verdict import Verdict
+from robustdistill.services.prefect_notify import TOLD, tell
 from robustdistill.workspace import Workspace
 
 HELPS = {
@@ -51,7 +52,7 @@ def roll_back(current: Session, version: int | None, by: str, why: str) -> Summa
     return by_hand.roll_back(current, version, by=by, why=why)
 
 
-@flow(name="promote")
+@flow(name="promote", **TOLD)
 def promote(
     by: str, why: str, workspace: str = ".", version: int | None = None, rollback: bool = False
 ) -> State[dict[str, Any]]:
@@ -70,6 +71,7 @@ def promote(
             assert version is not None
             summary = move(current, version, judge_again(current, version), by, why)
         current.conclude(summary)
+    tell("promote", here.name, summary.outcome, summary.sentence)
     return Completed(name="Completed" if summary.exit_code == 0 else summary.outcome.title(), data=summary.to_json())
 
 

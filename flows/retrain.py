@@ -33,6 +33,7 @@ from robustdistill.actions.summary import Summary
 from robustdistill.errors import BadInput, GateRefused, OutOfTime, ServiceFailed, ServiceRefused, Superseded
 from robustdistill.gate.verdict import Verdict
 from robustdistill.services import dvc_cli
+from robustdistill.services.prefect_notify import TOLD, tell
 from robustdistill.services.prefect_progress import ProgressArtifacts
 from robustdistill.stages.catalog import STAGES, parents
 from robustdistill.workspace import Workspace
@@ -246,7 +247,7 @@ def _chain(current: Session, progress: ProgressArtifacts, asked: Asked) -> Summa
     return _concluded(current, done or _decided(current, asked))
 
 
-@flow(name="retrain", task_runner=ThreadPoolTaskRunner(max_workers=16), validate_parameters=True)  # type: ignore[arg-type]
+@flow(name="retrain", task_runner=ThreadPoolTaskRunner(max_workers=16), validate_parameters=True, **TOLD)  # type: ignore[arg-type]
 def retrain(
     workspace: str = ".",
     reason: str = "by hand",
@@ -270,6 +271,7 @@ def retrain(
     name, marks = f"retrain {flow_run.get_name()}", asked.marks()
     with session(here, run, name=name, reason=reason, listeners=[progress], marks=marks) as current:
         summary = current.conclude(_chain(current, progress, asked))
+    tell("retrain", here.name, summary.outcome, summary.sentence)
     state = "Completed" if summary.exit_code == 0 else summary.outcome.title()
     return Completed(name=state, message=summary.sentence, data=summary.to_json())
 

@@ -6,6 +6,10 @@ if env | grep -q '^\(PREFECT_SERVER_DATABASE\|PREFECT_API_DATABASE\|MLFLOW_BACKE
     echo "error: a worker may not know a database" >&2
     exit 2
 fi
+# the watch's schedule sleeps while there is no source to watch
+ROBUSTDISTILL_WATCHES=true
+[ -n "${ROBUSTDISTILL_SOURCE:=}" ] || ROBUSTDISTILL_WATCHES=false
+export ROBUSTDISTILL_SOURCE ROBUSTDISTILL_WATCHES
 prefect --no-prompt work-pool create local --type process --overwrite
 prefect --no-prompt deploy --all
 exec prefect worker start --pool local --with-healthcheck

@@ -16,6 +16,14 @@ for address in sys.argv[1:]:
     else:
         sys.exit(f"no answer from {address}")
 PYTHON
+
+# what prefect.yaml asks; the watch's schedule sleeps while there is no source to watch
+[ -n "${ROBUSTDISTILL_MODEL:-}" ] || ROBUSTDISTILL_MODEL=$(python -c '
+import sys; from pathlib import Path; from robustdistill.workspace import Workspace
+print(Workspace.find(Path(sys.argv[1])).name)' "$ROBUSTDISTILL_WORKSPACE")
+ROBUSTDISTILL_WATCHES=true
+[ -n "${ROBUSTDISTILL_SOURCE:=}" ] || ROBUSTDISTILL_WATCHES=false
+export ROBUSTDISTILL_MODEL ROBUSTDISTILL_SOURCE ROBUSTDISTILL_WATCHES
 prefect --no-prompt work-pool create local --type process --overwrite
 prefect --no-prompt deploy --all
 exec prefect worker start --pool local

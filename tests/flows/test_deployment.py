@@ -19,8 +19,11 @@ import httpx
 import pytest
 import scenario
 
+from robustdistill.services import prefect_events
+
 pytestmark = pytest.mark.slow
 TERMINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+NAMES = {f"{flow}/digits" for flow in ("retrain", "watch", "rescore", "promote")}
 STACK = scenario.ROOT / "infra" / "stack.sh"
 
 
@@ -61,9 +64,10 @@ def _kill_rest(group: int) -> None:
 
 
 def _deployments(api: httpx.Client) -> dict[str, Any]:
-    """Name -> deployment, as far as they are there yet."""
+    """FLOW/NAME -> deployment, as far as they are there yet."""
+    flows = {flow["id"]: flow["name"] for flow in api.post("/flows/filter", json={}).json()}
     found = api.post("/deployments/filter", json={}).json()
-    return {deployment["name"]: deployment for deployment in found}
+    return {f"{flows[each['flow_id']]}/{each['name']}": each for each in found if each["flow_id"] in flows}
 
 
 def _wait_for(what: Callable[[], bool], log: Path) -> None:
@@ -91,12 +95,19 @@ def test_a_worker_runs_what_is_deployed(
     """On a workspace whose stages are up to date: registered, judged and promoted as by the command line."""
     log = tmp_path / "stack.log"
     with httpx.Client(base_url=client["PREFECT_API_URL"], timeout=30) as api:
-        _wait_for(lambda: {"nightly", "manual", "weekly"} <= _deployments(api).keys(), log)
+        _wait_for(lambda: _deployments(api).keys() >= NAMES, log)
         deployed = _deployments(api)
-        crons = {name: [item["schedule"]["cron"] for item in it["schedules"]] for name, it in deployed.items()}
-        assert crons == {"nightly": ["0 2 * * *"], "manual": [], "weekly": ["0 4 * * 0"]}
-        assert all(item["active"] for it in deployed.values() for item in it["schedules"])
-        run = api.post(f"/deployments/{deployed['nightly']['id']}/create_flow_run", json={}).json()
+        times = {
+            name: [(item["schedule"].get("cron") or item["schedule"]["interval"], item["active"]) for item in schedules]
+            for name, schedules in ((name, it["schedules"]) for name, it in deployed.items())
+        }
+        assert times == {
+            "retrain/digits": [("0 2 * * *", True)],
+            "watch/digits": [(600.0, False)],  # no source was given
+            "rescore/digits": [("0 4 * * 0", True)],
+            "promote/digits": [],
+        }
+        run = api.post(f"/deployments/{deployed['retrain/digits']['id']}/create_flow_run", json={}).json()
         _wait_for(lambda: api.get(f"/flow_runs/{run['id']}").json()["state_type"] in TERMINAL, log)
         state = api.get(f"/flow_runs/{run['id']}").json()["state"]
     assert (state["type"], state["name"]) == ("COMPLETED", "Completed"), f"{state}\n{log.read_text()}"
@@ -116,6 +127,72 @@ def _recorded(port: str) -> list[str]:
 
     store = Store.open(f"http://127.0.0.1:{port}", Path("unused"))
     return [run.status for run in store.runs(store.experiment("digits"))]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The API of a Prefect server alone, with the deployments of two models and nobody to work on them."""
+    place, port = tmp_path_factory.mktemp("server"), _free_port()
+    api = f"http://127.0.0.1:{port}/api"
+    own = {"PREFECT_HOME": str(place), "PREFECT_API_URL": api, "ROBUSTDISTILL_HOME": str(scenario.ROOT)}
+    environment = scenario.environment(own)
+    command = [scenario.SCRIPTS / "prefect", "server", "start", "--port", port]
+    with (place / "log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        try:
+            with httpx.Client(base_url=api, timeout=60) as client:
+                _wait_for(lambda: client.get("/health").is_success, place / "log")
+            prefect = [scenario.SCRIPTS / "prefect", "--no-prompt"]
+            scenario.call(*prefect, "work-pool", "create", "local", "--type", "process", extra=own)
+            for model, source in (("cats", "s3://inbox/cats"), ("cats-2", "")):
+                told = {"MODEL": model, "SOURCE": source, "WATCHES": str(bool(source)).lower()}
+                told |= {"WORKSPACE": f"/models/{model}"}
+                settings = own | {f"ROBUSTDISTILL_{name}": value for name, value in told.items()}
+                scenario.call(*prefect, "deploy", "--all", cwd=scenario.ROOT, extra=settings)
+            yield api
+        finally:
+            process.terminate()
+            try:
+                process.wait(30)
+            finally:
+                _kill_rest(process.pid)
+
+
+def _runs(api: httpx.Client, deployment: str) -> list[dict[str, Any]]:
+    """The runs of a deployment that an event started; those of its schedules are left out."""
+    wanted = {"deployments": {"id": {"any_": [_deployments(api)[deployment]["id"]]}}}
+    return [run for run in api.post("/flow_runs/filter", json=wanted).json() if not run["auto_scheduled"]]
+
+
+def test_each_model_has_its_own_deployments(server: str) -> None:
+    with httpx.Client(base_url=server, timeout=60) as api:
+        deployed = _deployments(api)
+    flows = ("retrain", "watch", "rescore", "promote")
+    assert deployed.keys() == {f"{flow}/{model}" for flow in flows for model in ("cats", "cats-2")}
+    for name, each in deployed.items():
+        assert each["parameters"]["workspace"] == f"/models/{name.split('/')[1]}"
+        assert each["global_concurrency_limit"]["limit"] == 1
+    watch = deployed["watch/cats"]
+    assert watch["parameters"]["source"] == "s3://inbox/cats" and watch["schedules"][0]["active"] is True
+    assert deployed["watch/cats-2"]["schedules"][0]["active"] is False
+
+
+def test_an_event_starts_a_retrain_of_its_model_and_of_no_other(server: str) -> None:
+    """The other's name begins alike: a trigger that matched by prefix would show."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: server}), httpx.Client(base_url=server, timeout=60) as api:
+        assert prefect_events.emit(prefect_events.DATA_CHANGED, "cats", {"digest": "0123.dir", "files": 3})
+        assert prefect_events.emit(prefect_events.CHAMPION_DRIFTED, "cats-2", {"robust": 0.4, "recorded": 0.5})
+        assert prefect_events.emit(prefect_events.RUN_FAILED, "cats", {"flow": "retrain"})  # starts nothing
+        _wait_for(lambda: bool(_runs(api, "retrain/cats") and _runs(api, "retrain/cats-2")), Path("/dev/null"))
+        time.sleep(3)  # for what should not come
+        found = {name: [run["parameters"] for run in _runs(api, name)] for name in _deployments(api)}
+    started = {name: parameters for name, parameters in found.items() if parameters}
+    assert started == {
+        "retrain/cats": [{"workspace": "/models/cats", "reason": "new data", "data_digest": "0123.dir"}],
+        "retrain/cats-2": [{"workspace": "/models/cats-2", "reason": "the champion drifted"}],
+    }
 
 
 def test_the_stack_says_what_it_lacks(tmp_path: Path) -> None:

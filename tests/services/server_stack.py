@@ -126,7 +126,16 @@ class Stack:
     def _deployed(self) -> bool:
         assert self.process is not None and self.process.poll() is None, self.log.read_text()
         with self.prefect() as api:
-            return {each["name"] for each in api.post("/deployments/filter", json={}).json()} >= {"nightly", "manual"}
+            return {f"{flow}/digits" for flow in ("retrain", "watch", "rescore", "promote")} <= self._deployments(
+                api
+            ).keys()
+
+    @staticmethod
+    def _deployments(api: httpx.Client) -> dict[str, str]:
+        """FLOW/NAME -> id, as far as they are there yet."""
+        flows = {flow["id"]: flow["name"] for flow in api.post("/flows/filter", json={}).json()}
+        found = api.post("/deployments/filter", json={}).json()
+        return {f"{flows[each['flow_id']]}/{each['name']}": each["id"] for each in found if each["flow_id"] in flows}
 
     def prefect(self) -> httpx.Client:
         return httpx.Client(base_url=f"http://127.0.0.1:{self.ports['PREFECT_PORT']}/api", timeout=60)
@@ -134,7 +143,7 @@ class Stack:
     def run(self, deployment: str) -> dict[str, Any]:
         """A run of a deployment by the worker, when it has ended."""
         with self.prefect() as api:
-            found = {each["name"]: each["id"] for each in api.post("/deployments/filter", json={}).json()}
+            found = self._deployments(api)
             run = api.post(f"/deployments/{found[deployment]}/create_flow_run", json={}).json()["id"]
             wait_for(lambda: api.get(f"/flow_runs/{run}").json()["state_type"] in TERMINAL, self.log.read_text)
             return dict(api.get(f"/flow_runs/{run}").json())

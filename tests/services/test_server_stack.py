@@ -68,7 +68,7 @@ def _bytes(root: Path) -> dict[str, str]:
 
 def test_a_worker_retrains_and_promotes(stack: Stack) -> None:
     """From raw data: runs and registry in PostgreSQL, files in S3, data and results in the bucket of their own."""
-    run = stack.run("nightly")
+    run = stack.run("retrain/digits")
     assert (run["state"]["type"], run["state"]["name"]) == ("COMPLETED", "Completed"), stack.log.read_text()
     summary = scenario.read(stack.workspace, ".work", "summary.json")
     assert summary["outcome"] == "promoted" and scenario.ran(summary) == set(STAGES)

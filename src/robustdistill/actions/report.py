@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from robustdistill.actions import budget, looks
+from robustdistill.actions import cost, looks
 from robustdistill.actions.session import Session
 from robustdistill.actions.summary import Outcome, Summary, model_rows
 from robustdistill.services import dvc_cli, git_cli
@@ -39,7 +39,7 @@ def write(
         "data": dvc_cli.digest(workspace.root) or "not versioned",
         "workspace commit": git_cli.head(workspace.root) or "none",
         **_looks(workspace),
-        **({"budget": told} if (told := budget.sentence(workspace)) else {}),
+        **({"budget": told} if (told := cost.sentence(workspace)) else {}),
         "reproduce": "# in the workspace; a clone of it first needs a DVC remote that it can reach\n"
         f"git checkout {(git_cli.head(workspace.root) or '')[:12]} && dvc pull && dvc repro",
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from robustdistill.actions import budget
+from robustdistill.actions import cost
 from robustdistill.journal import Journal
 from robustdistill.workspace import Workspace
 
@@ -20,11 +20,11 @@ def trained(workspace: Workspace, role: str, sha256: str, examples: int, seconds
 
 def test_both_budgets_are_told(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
-    assert budget.sentence(workspace) == ""
+    assert cost.sentence(workspace) == ""
     trained(workspace, "student", "s", 3000, 25.0)
-    assert budget.sentence(workspace) == ""  # nothing to hold it against
+    assert cost.sentence(workspace) == ""  # nothing to hold it against
     trained(workspace, "control", "c", 3000, 20.0)
-    assert budget.sentence(workspace) == (
+    assert cost.sentence(workspace) == (
         "student and control trained on 3,000 examples each, in 3 epochs; 25 and 20 CPU seconds of attack and update, "
         "+25% for the student"
     )
@@ -34,15 +34,15 @@ def test_what_another_model_took_is_not_told_of_this_one(tmp_path: Path) -> None
     workspace = Workspace(tmp_path)
     trained(workspace, "student", "s", 3000, 25.0)
     trained(workspace, "student", "later, and thrown away", 9000, 99.0, kept=False)
-    assert budget.spent(workspace, "student") == budget.Spent(3, 3000, 25.0)
+    assert cost.spent(workspace, "student") == cost.Spent(3, 3000, 25.0)
     (workspace.out("student") / "summary.json").write_text('{"sha256": "from a remote"}', encoding="utf-8")
-    assert budget.spent(workspace, "student") is None
+    assert cost.spent(workspace, "student") is None
     (workspace.out("student") / "summary.json").write_text("torn", encoding="utf-8")
-    assert budget.spent(workspace, "student") is None
+    assert cost.spent(workspace, "student") is None
 
 
 def test_different_examples_are_said(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     trained(workspace, "student", "s", 3000, 20.0)
     trained(workspace, "control", "c", 1000, 10.0)
-    assert budget.sentence(workspace).startswith("the student trained on 3,000 examples, the control on 1,000; ")
+    assert cost.sentence(workspace).startswith("the student trained on 3,000 examples, the control on 1,000; ")
