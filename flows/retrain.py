@@ -30,7 +30,7 @@ from robustdistill.actions.session import Session, session
 from robustdistill.actions.summary import Summary
 from robustdistill.errors import GateRefused, ServiceFailed, ServiceRefused
 from robustdistill.gate.verdict import Verdict
-from robustdistill.services import dvc_cli
+from robustdistill.services import dvc_cli, prefect_events
 from robustdistill.services.prefect_progress import ProgressArtifacts
 from robustdistill.stages.catalog import STAGES, parents
 from robustdistill.workspace import Workspace
@@ -189,6 +189,8 @@ def retrain(
     progress = ProgressArtifacts()
     with session(here, run, name=f"retrain {flow_run.get_name()}", reason=reason, listeners=[progress]) as current:
         summary = current.conclude(_chain(current, progress, data_digest, dry_run))
+    if current.awaits:  # now that the workspace is free
+        prefect_events.emit(prefect_events.CANDIDATE_WAITING, here.name, {"what": current.awaits, "run": run})
     name = "Completed" if summary.exit_code == 0 else summary.outcome.title()
     return Completed(name=name, message=summary.sentence, data=summary.to_json())
 

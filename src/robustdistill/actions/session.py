@@ -39,6 +39,7 @@ class Session:
     figures: dict[str, float] = field(default_factory=dict)  # metrics beyond those of the scorecards
     files: dict[str, list[Path]] = field(default_factory=dict)  # artifacts beyond those of a flow
     incomparable: str = ""  # why a reference could not be judged on today's data
+    awaits: str = ""  # what the promoter is called for once this run has ended
 
     @property
     def store(self) -> Store:

@@ -12,9 +12,9 @@ from robustdistill.release.around import line
 
 MODELS = ("initial", "teacher", "control", "student")
 
-Outcome = Literal["promoted", "unchanged", "challenger", "refused", "unhealthy", "dry run"]
+Outcome = Literal["promoted", "unchanged", "challenger", "waiting", "refused", "unhealthy", "dry run"]
 EXIT_CODES: dict[Outcome, int] = {
-    "promoted": 0, "unchanged": 0, "challenger": 0, "dry run": 0, "refused": 1, "unhealthy": 3,
+    "promoted": 0, "unchanged": 0, "challenger": 0, "waiting": 0, "dry run": 0, "refused": 1, "unhealthy": 3,
 }  # fmt: skip
 
 
