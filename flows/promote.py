@@ -5,7 +5,8 @@
     python flows/promote.py --workspace DIR --rollback --by "the on-call team" --why "complaints since noon"
 
 --waiting takes what a flow without the right to move the champion left with the alias `waiting`, if anything; an event
-starts it (prefect.yaml). A candidate is judged again under today's data and policy first. A rollback is not: it has to work when all else fails.
+starts it (prefect.yaml). A candidate is judged again under today's data and policy first. A rollback is not: it has to
+work when all else fails.
 """
 
 from __future__ import annotations

@@ -22,6 +22,10 @@ PASS = Verdict("pass", "0" * 64, [], None, {})
 class Workspace:
     work: Path
     name: str = "toy"
+    promote: str = "auto"
+
+    def policy(self):
+        return self
 
 
 @dataclass
@@ -31,6 +35,8 @@ class Session:
     workspace: Workspace
     store: Any
     incomparable: str = ""
+    run: str = "r1"
+    awaits: str = ""
 
 
 class Replayed:

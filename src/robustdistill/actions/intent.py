@@ -196,7 +196,8 @@ def _told(registry: Registry, intent: Intent, number: int) -> dict[str, Any]:
     """What is kept for good of a promotion or rollback: the same from whichever start completes it."""
     told = {key: value for key, value in asdict(intent).items() if key != "owner"}
     tags = registry.version(intent.name, number).tags
-    return {**told, "version": number, "sha256": tags.get(SHA, ""), "record": tags.get(RECORD, "")}
+    kept = {"record": tags.get(RECORD, "")} if intent.kind == "promotion" else {}
+    return {**told, "version": number, "sha256": tags.get(SHA, ""), **kept}
 
 
 def _note_rollback(registry: Registry, intent: Intent, number: int) -> None:

@@ -2,7 +2,7 @@
 
 ROBUSTDISTILL_RECORDS            s3://BUCKET/PREFIX; unset: records are kept beside the versions in MLflow alone
 ROBUSTDISTILL_RECORDS_ENDPOINT   the server; default that of the environment, else Amazon's
-ROBUSTDISTILL_RECORDS_LOCK       "COMPLIANCE 3650" or "GOVERNANCE 30": mode and days of each record; unset: the bucket's own
+ROBUSTDISTILL_RECORDS_LOCK       "COMPLIANCE 3650" or "GOVERNANCE 30": mode and days; unset: the bucket's own
 
 With a lock named, a bucket without object lock refuses the record; with the bucket's own, nobody would notice.
 """
