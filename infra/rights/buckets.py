@@ -2,10 +2,11 @@
 
     AWS_ENDPOINT_URL_S3=http://… AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=… python infra/rights/buckets.py [BUCKET …]
 
-As the owner of the buckets, default all of them. Each file of infra/rights/buckets is the policy of the bucket it is named after; its
-principals are users. S3_PRINCIPAL says how the server writes one (default `{}`: its access key, as Versity's gateway;
-Ceph: `arn:aws:iam:::user/{}`; Amazon: `arn:aws:iam::ACCOUNT:user/{}`). S3_USERS=versity also makes the users at the
-gateway, with the passwords TRAINER_S3_SECRET and so on; elsewhere users are made by the server's own means.
+As the owner of the buckets, default all of them. Each file of infra/rights/buckets is the policy of the bucket it is
+named after; its principals are users. S3_PRINCIPAL says how the server writes one (default `{}`: its access key, as
+Versity's gateway; Ceph: `arn:aws:iam:::user/{}`; Amazon: `arn:aws:iam::ACCOUNT:user/{}`). S3_USERS=versity also makes
+the users at the gateway, with the passwords TRAINER_S3_SECRET and so on; elsewhere users are made by the server's own
+means.
 
 `records` is locked: what is written stays for RECORD_DAYS (default 3650), and nobody, its owner included, can delete
 or shorten that. RECORD_MODE=GOVERNANCE lets the owner of the bucket do so; the default is COMPLIANCE.

@@ -21,8 +21,7 @@ V2, V3 = "api/2.0/mlflow", "api/3.0/mlflow"
 WORKSPACE = "default"
 SECONDS = 30.0
 MODEL, CANDIDATES = "{name}", "{name}-candidates"
-# To take an alias away MLflow asks for MANAGE: a reverted first promotion does that, and so does a candidate that waits no
-# more.
+# To take an alias away MLflow asks for MANAGE: who reverts a first promotion does that, or decides on a candidate.
 GRANTS: dict[str, dict[tuple[str, str], str]] = {
     "trainer": {
         ("experiment", MODEL): "EDIT",
