@@ -1,4 +1,4 @@
-"""What is asked of S3 for a record, and what its answers mean; on a real one: tests/infra/test_rights_on_services.py."""
+"""What is asked of S3 for a record, and what its answers mean. On a real one: tests/services/test_server_stack.py."""
 
 from __future__ import annotations
 
@@ -65,9 +65,7 @@ def test_a_server_without_if_none_match_is_asked_without_it(records: Records, s3
 
 
 @pytest.mark.parametrize("mode", ["COMPLIANCE", "GOVERNANCE"])
-def test_a_lock_that_is_named_goes_with_the_record(
-    monkeypatch: pytest.MonkeyPatch, records: Records, mode: str
-) -> None:
+def test_a_lock_that_is_named_goes_along(monkeypatch: pytest.MonkeyPatch, records: Records, mode: str) -> None:
     monkeypatch.setenv(s3_records.LOCK, f"{mode.lower()} 30")
     locked = Records.named()
     told: dict[str, Any] = {}
