@@ -121,10 +121,8 @@ class Stack:
     def _deployed(self) -> bool:
         assert self.process is not None and self.process.poll() is None, self.log.read_text()
         with self.prefect() as api:
-            return {each["name"] for each in api.post("/deployments/filter", json={}).json()} >= {
-                "nightly",
-                "hand-over",
-            }
+            found = {each["name"] for each in api.post("/deployments/filter", json={}).json()}
+        return found >= {"nightly", "hand-over"}
 
     def prefect(self) -> httpx.Client:
         known = self.exports("prefect")
