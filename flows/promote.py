@@ -28,6 +28,7 @@ from robustdistill.actions.session import Session, session
 from robustdistill.actions.summary import Summary
 from robustdistill.errors import BadInput
 from robustdistill.gate.verdict import Verdict
+from robustdistill.services.prefect_notify import TOLD, tell
 from robustdistill.workspace import Workspace
 
 HELPS = {
@@ -61,7 +62,7 @@ def take_what_waits(current: Session, by: str, why: str) -> Summary:
     return take_over.take_over(current, by=by, why=why)
 
 
-@flow(name="promote")
+@flow(name="promote", **TOLD)
 def promote(
     by: str,
     why: str,
@@ -88,6 +89,7 @@ def promote(
         else:
             summary = move(current, version, judge_again(current, version), by, why)
         current.conclude(summary)
+    tell("promote", here.name, summary.outcome, summary.sentence)
     return Completed(name="Completed" if summary.exit_code == 0 else summary.outcome.title(), data=summary.to_json())
 
 

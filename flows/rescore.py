@@ -1,8 +1,9 @@
-"""The champion judged again on today's test set.
+"""The champion judged again on today's test set, and by harder attacks with fresh draws.
 
     python flows/rescore.py --workspace DIR
 
-Ends with code 1 if the champion no longer satisfies policy.yaml. Nothing is moved: that is for a person or `promote`.
+Ends with code 1 if the champion no longer satisfies policy.yaml. A fall below the interval of its recorded robust
+accuracy is the event `robustdistill.champion.drifted`. Nothing is moved: that is for a person or `promote`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from prefect.states import Completed
 from robustdistill.actions import by_hand, chain, report, version
 from robustdistill.actions.session import Session, session
 from robustdistill.actions.summary import Summary
-from robustdistill.services import dvc_cli
+from robustdistill.services import dvc_cli, prefect_events
+from robustdistill.services.prefect_notify import TOLD, tell
 from robustdistill.workspace import Workspace
 
 HELPS = {
@@ -53,13 +55,16 @@ def judge_champion(current: Session) -> Summary:
     return summary
 
 
-@flow(name="rescore")
+@flow(name="rescore", **TOLD)
 def rescore(workspace: str = ".", reason: str = "by hand") -> State[dict[str, Any]]:
     """Judge the champion again under today's data, threat model and policy."""
     here = Workspace.find(Path(workspace))
     with session(here, str(flow_run.get_id()), name=f"rescore {flow_run.get_name()}", reason=reason) as current:
         prepare_data(current)
         summary = current.conclude(judge_champion(current))
+    if current.drift:  # now that the workspace is free
+        prefect_events.emit(prefect_events.CHAMPION_DRIFTED, here.name, current.drift)
+    tell("rescore", here.name, "drifted" if current.drift else summary.outcome, summary.sentence)
     return Completed(name="Completed" if summary.exit_code == 0 else summary.outcome.title(), data=summary.to_json())
 
 

@@ -31,6 +31,7 @@ from robustdistill.actions.summary import Summary
 from robustdistill.errors import GateRefused, ServiceFailed, ServiceRefused
 from robustdistill.gate.verdict import Verdict
 from robustdistill.services import dvc_cli, prefect_events
+from robustdistill.services.prefect_notify import TOLD, tell
 from robustdistill.services.prefect_progress import ProgressArtifacts
 from robustdistill.stages.catalog import STAGES, parents
 from robustdistill.workspace import Workspace
@@ -175,7 +176,7 @@ def _chain(current: Session, progress: ProgressArtifacts, data_digest: str | Non
     return _concluded(current, promote(current, candidate, result))
 
 
-@flow(name="retrain", task_runner=ThreadPoolTaskRunner(max_workers=16), validate_parameters=True)  # type: ignore[arg-type]
+@flow(name="retrain", task_runner=ThreadPoolTaskRunner(max_workers=16), validate_parameters=True, **TOLD)  # type: ignore[arg-type]
 def retrain(
     workspace: str = ".", reason: str = "by hand", dry_run: bool = False, data_digest: str | None = None
 ) -> State[dict[str, Any]]:
@@ -191,6 +192,7 @@ def retrain(
         summary = current.conclude(_chain(current, progress, data_digest, dry_run))
     if current.awaits:  # now that the workspace is free
         prefect_events.emit(prefect_events.CANDIDATE_WAITING, here.name, {"what": current.awaits, "run": run})
+    tell("retrain", here.name, summary.outcome, summary.sentence)
     name = "Completed" if summary.exit_code == 0 else summary.outcome.title()
     return Completed(name=name, message=summary.sentence, data=summary.to_json())
 

@@ -8,6 +8,10 @@ if env | grep -q '^\(PREFECT_SERVER_DATABASE\|PREFECT_API_DATABASE\|MLFLOW_BACKE
     exit 2
 fi
 if [ "${1:-}" != promoter ]; then
+    # the watch's schedule sleeps while there is no source to watch
+    ROBUSTDISTILL_WATCHES=true
+    [ -n "${ROBUSTDISTILL_SOURCE:=}" ] || ROBUSTDISTILL_WATCHES=false
+    export ROBUSTDISTILL_SOURCE ROBUSTDISTILL_WATCHES
     for pool in local promoter; do
         prefect --no-prompt work-pool create $pool --type process --overwrite
     done

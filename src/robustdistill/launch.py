@@ -25,15 +25,15 @@ from robustdistill.workspace import Workspace
 GRACE_SECONDS = 10.0  # after Ctrl-C, for what is under way to be recorded
 
 
-def _option(parameter: inspect.Parameter, help_text: str) -> click.Option:
-    flag = f"--{parameter.name.replace('_', '-')}"
+def _option(parameter: inspect.Parameter, help_text: str, flag: str = "") -> click.Option:
+    names = [flag or f"--{parameter.name.replace('_', '-')}", parameter.name]
     if parameter.default is False:
-        return click.Option([flag], is_flag=True, help=help_text)
-    kind = int if "int" in str(parameter.annotation) else str
+        return click.Option(names, is_flag=True, help=help_text)
+    kind = next((kind for kind in (int, float) if kind.__name__ in str(parameter.annotation)), str)
     if parameter.default is inspect.Parameter.empty:
-        return click.Option([flag], type=kind, required=True, help=help_text)
+        return click.Option(names, type=kind, required=True, help=help_text)
     shown = parameter.default is not None
-    return click.Option([flag], type=kind, default=parameter.default, show_default=shown, help=help_text)
+    return click.Option(names, type=kind, default=parameter.default, show_default=shown, help=help_text)
 
 
 def _run(flow: Any, given: Mapping[str, Any], *, as_json: bool, debug: bool) -> int:
@@ -58,10 +58,13 @@ def _run(flow: Any, given: Mapping[str, Any], *, as_json: bool, debug: bool) -> 
     return summary.exit_code
 
 
-def command(flow: Any, helps: Mapping[str, str]) -> click.Command:
-    """The click command of a Prefect flow. helps: parameter -> what it means."""
+def command(flow: Any, helps: Mapping[str, str], flags: Mapping[str, str] | None = None) -> click.Command:
+    """The click command of a Prefect flow. helps: parameter -> what it means. flags: those called otherwise."""
     parameters = inspect.signature(flow.fn).parameters.values()
-    options: list[click.Parameter] = [_option(parameter, helps.get(parameter.name, "")) for parameter in parameters]
+    options: list[click.Parameter] = [
+        _option(parameter, helps.get(parameter.name, ""), (flags or {}).get(parameter.name, ""))
+        for parameter in parameters
+    ]
     options.append(click.Option(["--json", "as_json"], is_flag=True, help="the result as JSON on stdout"))
     options.append(click.Option(["--debug"], is_flag=True, help="show tracebacks"))
 
@@ -96,12 +99,12 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
     sys.exit(143)
 
 
-def main(flow: Any, helps: Mapping[str, str]) -> None:
+def main(flow: Any, helps: Mapping[str, str], flags: Mapping[str, str] | None = None) -> None:
     """Runs the flow named by the command line and exits with the project's exit codes."""
     from robustdistill.cli.errors import asked, guarded
 
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _terminate)  # what Prefect restores and raises again when it has cleaned up
-    run: Callable[[], Any] = lambda: command(flow, helps).main(standalone_mode=False)  # noqa: E731
+    run: Callable[[], Any] = lambda: command(flow, helps, flags).main(standalone_mode=False)  # noqa: E731
     given = sys.argv[1:]
     sys.exit(guarded(run, debug=asked(given, "--debug"), as_json=asked(given, "--json")))

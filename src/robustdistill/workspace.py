@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shlex
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from pathlib import Path
 
 from robustdistill import config
 from robustdistill.errors import BadInput, placed
+
+LOCK_POLL_SECONDS = 0.5
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -37,6 +40,10 @@ def workspace_option(root: Path | None) -> str:
     if root.resolve() == Path.cwd():
         return ""
     return f" --workspace {shlex.quote(min(os.path.relpath(root), str(root), key=len))}"
+
+
+class InUse(BadInput):
+    """Another run holds the workspace."""
 
 
 @dataclass(frozen=True)
@@ -127,22 +134,37 @@ class Workspace:
         return None
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Held by one run at a time; the kernel frees it when its holder dies. Raises BadInput if it is taken."""
+    def lock(self, patience: float = 0.0) -> Iterator[None]:
+        """Held by one run at a time; the kernel frees it when its holder dies.
+
+        Raises InUse (a BadInput) if it is still taken after `patience` seconds.
+        """
         self.work.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.work / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+            if not _taken(descriptor, patience):
                 holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-                raise BadInput(
+                raise InUse(
                     f"the workspace is locked by another run (pid {holder})",
                     where=str(self.root),
                     fix="wait until it ends, or use another workspace",
-                ) from error
+                )
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
             yield
         finally:
             os.close(descriptor)
+
+
+def _taken(descriptor: int, patience: float) -> bool:
+    """Whether this process has the lock now; asks again for `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(min(LOCK_POLL_SECONDS, patience))
+        else:
+            return True

@@ -45,6 +45,7 @@ def test_a_gain_is_not_asked_of_a_version_without_its_control(
     monkeypatch.setattr(by_hand, "rescored", lambda *_, **__: _evidence())
     monkeypatch.setattr(by_hand.references, "gather", lambda _: References({}, []))
     monkeypatch.setattr(by_hand.decide, "costs_of", lambda _: {"megabytes": 0.1, "latency_ms": 0.1})
+    monkeypatch.setattr(by_hand.drift, "measure", lambda *_: None)
     monkeypatch.setattr(champion, "current", lambda *_: (1, "s"))
     summary = by_hand.judge_champion(current)
     candidate = by_hand.judge_candidate(current, 1).to_json()

@@ -99,6 +99,19 @@ def test_an_export_is_judged_as_the_score_stage_does(workspace: Workspace, judge
     assert {record["stage"] for _, record in read(workspace.journal)} == {"judge"}
 
 
+def test_harder_is_more_steps_and_other_draws_on_the_same_examples(workspace: Workspace, judge: Run) -> None:
+    export = str(workspace.out("export") / "student")
+    usual, harder = (
+        json.loads(judge(export, "--out", name, "--json", *more)[1])
+        for name, more in (("usual", ()), ("harder", ("--harder", "20260131")))
+    )
+    assert harder["sample"]["digest"] == usual["sample"]["digest"]
+    rows = {name: {row["name"]: row for row in said["attacks"]} for name, said in (("u", usual), ("h", harder))}
+    own = [spec["steps"] for spec in workspace.params().judge.attacks if "steps" in spec]
+    assert own and {f"pgd-{2 * steps}" for steps in own} <= {name.removesuffix("-margin") for name in rows["h"]}
+    assert rows["u"].keys() != rows["h"].keys()
+
+
 def test_own_code_on_the_workspaces_data(workspace: Workspace, judge: Run) -> None:
     write_module(workspace.root, "mine")
     said = json.loads(judge("mine:load", "--json")[1])

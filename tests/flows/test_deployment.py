@@ -25,10 +25,12 @@ import scenario
 
 from robustdistill.actions.intent import RECORD
 from robustdistill.actions.promote import OFFER
+from robustdistill.services import prefect_events
 from robustdistill.services.mlflow_store import Store
 
 pytestmark = pytest.mark.slow
 TERMINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+NAMES = {f"{flow}/digits" for flow in ("retrain", "watch", "rescore", "promote")}
 STACK = scenario.ROOT / "infra" / "stack.sh"
 
 
@@ -76,9 +78,10 @@ def _exports(client: dict[str, str], script: str, *arguments: str) -> dict[str, 
 
 
 def _deployments(api: httpx.Client) -> dict[str, Any]:
-    """Name -> deployment, as far as they are there yet."""
+    """FLOW/NAME -> deployment, as far as they are there yet."""
+    flows = {flow["id"]: flow["name"] for flow in api.post("/flows/filter", json={}).json()}
     found = api.post("/deployments/filter", json={}).json()
-    return {deployment["name"]: deployment for deployment in found}
+    return {f"{flows[each['flow_id']]}/{each['name']}": each for each in found if each["flow_id"] in flows}
 
 
 def _wait_for(what: Callable[[], bool], log: Path) -> None:
@@ -93,13 +96,11 @@ def _wait_for(what: Callable[[], bool], log: Path) -> None:
     raise AssertionError(log.read_text())
 
 
-def _ended(api: httpx.Client, deployment: str, log: Path) -> dict[str, Any]:
-    """The state of the first run of a deployment, once it has one that has ended."""
+def _ended(api: httpx.Client, name: str, log: Path) -> dict[str, Any]:
+    """The state of the first run of FLOW/NAME that was not scheduled, once there is one that has ended."""
 
     def states() -> list[dict[str, Any]]:
-        asked = {"flow_runs": {"deployment_id": {"any_": [deployment]}}}
-        runs = api.post("/flow_runs/filter", json=asked).json()
-        return [run["state"] for run in runs if run["state_type"] in TERMINAL]
+        return [run["state"] for run in _runs(api, name) if run["state_type"] in TERMINAL]
 
     _wait_for(lambda: bool(states()), log)
     return states()[0]
@@ -120,23 +121,23 @@ def test_a_trainers_worker_hands_over_and_a_promoters_promotes(
     prefect = _exports(client, "prefect.sh")
     pair = prefect["PREFECT_API_AUTH_STRING"].split(":")
     with httpx.Client(base_url=prefect["PREFECT_API_URL"], auth=(pair[0], pair[1]), timeout=30) as api:
-        _wait_for(lambda: {"nightly", "manual", "weekly", "hand-over"} <= _deployments(api).keys(), log)
+        _wait_for(lambda: _deployments(api).keys() >= NAMES, log)
         assert httpx.post(f"{prefect['PREFECT_API_URL']}/deployments/filter", json={}).status_code == 401
         deployed = _deployments(api)
-        crons = {name: [item["schedule"]["cron"] for item in it["schedules"]] for name, it in deployed.items()}
-        assert {name: crons[name] for name in ("nightly", "manual", "weekly", "hand-over")} == {
-            "nightly": ["0 2 * * *"],
-            "manual": [],
-            "weekly": ["0 4 * * 0"],
-            "hand-over": [],
+        times = {
+            name: [(item["schedule"].get("cron") or item["schedule"]["interval"], item["active"]) for item in schedules]
+            for name, schedules in ((name, it["schedules"]) for name, it in deployed.items())
         }
-        assert all(item["active"] for it in deployed.values() for item in it["schedules"])
-        assert {name: deployed[name]["work_pool_name"] for name in ("nightly", "hand-over")} == {
-            "nightly": "local",
-            "hand-over": "promoter",
+        assert times == {
+            "retrain/digits": [("0 2 * * *", True)],
+            "watch/digits": [(600.0, False)],  # no source was given
+            "rescore/digits": [("0 4 * * 0", True)],
+            "promote/digits": [],
         }
-        api.post(f"/deployments/{deployed['nightly']['id']}/create_flow_run", json={}).raise_for_status()
-        states = [_ended(api, deployed[name]["id"], log) for name in ("nightly", "hand-over")]
+        pools = {name: each["work_pool_name"] for name, each in deployed.items()}
+        assert {name for name, pool in pools.items() if pool == "promoter"} == {"promote/digits"}
+        api.post(f"/deployments/{deployed['retrain/digits']['id']}/create_flow_run", json={}).raise_for_status()
+        states = [_ended(api, name, log) for name in ("retrain/digits", "promote/digits")]
     assert [(state["type"], state["name"]) for state in states] == [("COMPLETED", "Completed")] * 2, log.read_text()
     assert "digits-candidates version 1 passed and waits for the promoter" in states[0]["message"]
     for name, value in _exports(client, "mlflow.sh", "reader").items():
@@ -165,6 +166,73 @@ def _no_secret_is_told(stack: Path, log: Path, workspace: Path) -> None:
     written = [log.read_text(), *(path.read_text() for path in (workspace / ".work").rglob("*.log")), *lines]
     for path in kept:
         assert not [text for text in written if path.read_text() in text], path.name
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The API of a Prefect server alone, with the deployments of two models and nobody to work on them."""
+    place, port = tmp_path_factory.mktemp("server"), _free_port()
+    api = f"http://127.0.0.1:{port}/api"
+    own = {"PREFECT_HOME": str(place), "PREFECT_API_URL": api, "ROBUSTDISTILL_HOME": str(scenario.ROOT)}
+    environment = scenario.environment(own)
+    command = [scenario.SCRIPTS / "prefect", "server", "start", "--port", port]
+    with (place / "log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        try:
+            with httpx.Client(base_url=api, timeout=60) as client:
+                _wait_for(lambda: client.get("/health").is_success, place / "log")
+            prefect = [scenario.SCRIPTS / "prefect", "--no-prompt"]
+            for pool in ("local", "promoter"):
+                scenario.call(*prefect, "work-pool", "create", pool, "--type", "process", extra=own)
+            for model, source in (("cats", "s3://inbox/cats"), ("cats-2", "")):
+                told = {"MODEL": model, "SOURCE": source, "WATCHES": str(bool(source)).lower()}
+                told |= {"WORKSPACE": f"/models/{model}"}
+                settings = own | {f"ROBUSTDISTILL_{name}": value for name, value in told.items()}
+                scenario.call(*prefect, "deploy", "--all", cwd=scenario.ROOT, extra=settings)
+            yield api
+        finally:
+            process.terminate()
+            try:
+                process.wait(30)
+            finally:
+                _kill_rest(process.pid)
+
+
+def _runs(api: httpx.Client, deployment: str) -> list[dict[str, Any]]:
+    """The runs of a deployment that an event started; those of its schedules are left out."""
+    wanted = {"deployments": {"id": {"any_": [_deployments(api)[deployment]["id"]]}}}
+    return [run for run in api.post("/flow_runs/filter", json=wanted).json() if not run["auto_scheduled"]]
+
+
+def test_each_model_has_its_own_deployments(server: str) -> None:
+    with httpx.Client(base_url=server, timeout=60) as api:
+        deployed = _deployments(api)
+    flows = ("retrain", "watch", "rescore", "promote")
+    assert deployed.keys() == {f"{flow}/{model}" for flow in flows for model in ("cats", "cats-2")}
+    for name, each in deployed.items():
+        assert each["parameters"]["workspace"] == f"/models/{name.split('/')[1]}"
+        assert each["global_concurrency_limit"]["limit"] == 1
+    watch = deployed["watch/cats"]
+    assert watch["parameters"]["source"] == "s3://inbox/cats" and watch["schedules"][0]["active"] is True
+    assert deployed["watch/cats-2"]["schedules"][0]["active"] is False
+
+
+def test_an_event_starts_a_retrain_of_its_model_and_of_no_other(server: str) -> None:
+    """The other's name begins alike: a trigger that matched by prefix would show."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: server}), httpx.Client(base_url=server, timeout=60) as api:
+        assert prefect_events.emit(prefect_events.DATA_CHANGED, "cats", {"digest": "0123.dir", "files": 3})
+        assert prefect_events.emit(prefect_events.CHAMPION_DRIFTED, "cats-2", {"robust": 0.4, "recorded": 0.5})
+        assert prefect_events.emit(prefect_events.RUN_FAILED, "cats", {"flow": "retrain"})  # starts nothing
+        _wait_for(lambda: bool(_runs(api, "retrain/cats") and _runs(api, "retrain/cats-2")), Path("/dev/null"))
+        time.sleep(3)  # for what should not come
+        found = {name: [run["parameters"] for run in _runs(api, name)] for name in _deployments(api)}
+    started = {name: parameters for name, parameters in found.items() if parameters}
+    assert started == {
+        "retrain/cats": [{"workspace": "/models/cats", "reason": "new data", "data_digest": "0123.dir"}],
+        "retrain/cats-2": [{"workspace": "/models/cats-2", "reason": "the champion drifted"}],
+    }
 
 
 def test_the_stack_says_what_it_lacks(tmp_path: Path) -> None:

@@ -121,8 +121,16 @@ class Stack:
     def _deployed(self) -> bool:
         assert self.process is not None and self.process.poll() is None, self.log.read_text()
         with self.prefect() as api:
-            found = {each["name"] for each in api.post("/deployments/filter", json={}).json()}
-        return found >= {"nightly", "hand-over"}
+            return {f"{flow}/digits" for flow in ("retrain", "watch", "rescore", "promote")} <= self._deployments(
+                api
+            ).keys()
+
+    @staticmethod
+    def _deployments(api: httpx.Client) -> dict[str, str]:
+        """FLOW/NAME -> id, as far as they are there yet."""
+        flows = {flow["id"]: flow["name"] for flow in api.post("/flows/filter", json={}).json()}
+        found = api.post("/deployments/filter", json={}).json()
+        return {f"{flows[each['flow_id']]}/{each['name']}": each["id"] for each in found if each["flow_id"] in flows}
 
     def prefect(self) -> httpx.Client:
         known = self.exports("prefect")
@@ -132,7 +140,7 @@ class Stack:
     def run(self, deployment: str) -> dict[str, Any]:
         """A run of a deployment by the worker, when it has ended."""
         with self.prefect() as api:
-            found = {each["name"]: each["id"] for each in api.post("/deployments/filter", json={}).json()}
+            found = self._deployments(api)
             run = api.post(f"/deployments/{found[deployment]}/create_flow_run", json={}).json()["id"]
             wait_for(lambda: api.get(f"/flow_runs/{run}").json()["state_type"] in TERMINAL, self.log.read_text)
             return dict(api.get(f"/flow_runs/{run}").json())
@@ -140,8 +148,7 @@ class Stack:
     def handed_over(self) -> dict[str, Any]:
         """The run that the event of a waiting candidate has started, when it has ended."""
         with self.prefect() as api:
-            [found] = [each for each in api.post("/deployments/filter", json={}).json() if each["name"] == "hand-over"]
-            asked = {"flow_runs": {"deployment_id": {"any_": [found["id"]]}}}
+            asked = {"deployments": {"id": {"any_": [self._deployments(api)["promote/digits"]]}}}
 
             def ended() -> list[dict[str, Any]]:
                 runs = api.post("/flow_runs/filter", json=asked).json()

@@ -69,7 +69,7 @@ def _bytes(root: Path) -> dict[str, str]:
 def test_a_trainers_worker_retrains_and_a_promoters_promotes(stack: Stack) -> None:
     """From raw data: runs and registry in PostgreSQL, files in S3, data and results in the bucket of their own, the
     promotion's record in a locked one."""
-    run = stack.run("nightly")
+    run = stack.run("retrain/digits")
     assert (run["state"]["type"], run["state"]["name"]) == ("COMPLETED", "Completed"), stack.log.read_text()
     assert "waits for the promoter (these credentials may not move it)" in run["state"]["message"]
     moved = stack.handed_over()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from robustdistill.actions import chain, champion, decide, looks, promote, records, references
+from robustdistill.actions import chain, champion, decide, drift, looks, promote, records, references
 from robustdistill.actions.register import candidates
 from robustdistill.actions.replay import replay
 from robustdistill.actions.rescored import rescored
@@ -90,7 +90,11 @@ def roll_back(current: Session, version: int | None, *, by: str, why: str) -> Su
 
 
 def judge_champion(current: Session) -> Summary:
-    """Today's verdict on today's champion, against the floors and the best version so far. Nothing is moved."""
+    """Today's verdict on today's champion, against the floors and the best version so far. Nothing is moved.
+
+    A fall below what was recorded at its promotion, under harder attacks and fresh draws, is said and put into
+    `current.drift`; the policy alone decides on the outcome.
+    """
     workspace = current.workspace
     require_unaltered_results(workspace, chain.JUDGED_ON)
     export = _export(current, workspace.name, "champion")
@@ -109,6 +113,10 @@ def judge_champion(current: Session) -> Summary:
         "refused": "no longer satisfies the policy",
     }
     sentence = f"the champion {says[outcome]}: robust accuracy {robust:.1%} today"
+    if fall := drift.measure(current, export, found):
+        sentence += f"; {fall.sentence}"
+        if fall.beyond:
+            current.drift = fall.to_json() | {"version": version or 0}
     registry = [champion.place(workspace.name, version)] if version else []
     return _summary(current, outcome, sentence, result.to_json(), registry)
 

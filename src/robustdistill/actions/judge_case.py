@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Attacks = Literal["standard", "rand", "quick"]
 OWN: list[Spec] = [{"name": "fgsm"}, {"name": "pgd", "steps": 20}, {"name": "pgd", "steps": 40, "goal": "margin"}]
+HARDER, MOST_STEPS = 2, 200
 LEAST = 20  # examples that a protocol asks for at least; fewer data are judged all the same
 
 
@@ -30,7 +31,8 @@ LEAST = 20  # examples that a protocol asks for at least; fewer data are judged 
 class Request:
     """What was asked for. data, threat: default, those of the workspace. n: examples, default all.
 
-    surrogate: other targets, whose adversarial examples are replayed. again: also what was judged already.
+    surrogate: other targets, whose adversarial examples are replayed. again: also what was judged already. harder: a
+    seed of the attacks alone, which take twice the steps then; the examples stay the same.
     """
 
     target: str
@@ -45,6 +47,7 @@ class Request:
     device: str | None = None
     out: Path | None = None
     again: bool = False
+    harder: int | None = None
 
     @property
     def as_workspace(self) -> bool:
@@ -61,6 +64,7 @@ class Case:
     threat: ThreatModel
     protocol: Judge
     seed: int
+    attack_seed: int
     adversaries: Path | None
     surrogates: dict[str, nn.Module]
 
@@ -97,6 +101,7 @@ def prepare(workspace: Workspace | None, request: Request, compute: Compute, dow
         _threat(params, request, subject),
         _protocol(params, request, len(examples)),
         seed,
+        seed if request.harder is None else request.harder,
         workspace.artifacts / "adversaries" if workspace and request.as_workspace else None,
         _surrogates(workspace, request, subject, compute) | _named(open_others, examples, subject),
     )
@@ -144,7 +149,20 @@ def _protocol(params: Params | None, request: Request, count: int) -> Judge:
         changes["examples"] = request.n
     if request.attacks is not None:
         changes["autoattack"] = "none" if request.attacks == "quick" else request.attacks
+    if request.harder is not None:
+        changes["attacks"] = harder(judge.attacks)
     return judge.model_copy(update=changes)
+
+
+def harder(own: list[Spec]) -> list[Spec]:
+    """The attacks with HARDER times the steps of each, up to MOST_STEPS: what a judgement costs stays bounded."""
+    from robustdistill import attacks
+
+    found = []
+    for spec in own:
+        steps = getattr(attacks.build(spec, "judge.attacks").config, "steps", None)
+        found.append(spec if steps is None else spec | {"steps": max(steps, min(HARDER * steps, MOST_STEPS))})
+    return found
 
 
 def _surrogates(

@@ -89,7 +89,7 @@ def _run(
     sample = draw(
         case.examples.split(subject.low, subject.high), judge.examples, case.seed, compute.device, subject.trained_on
     )
-    given: dict[str, Any] = {"seed": case.seed, "adversaries": case.adversaries, "surrogates": case.surrogates}
+    given: dict[str, Any] = {"seed": case.attack_seed, "adversaries": case.adversaries, "surrogates": case.surrogates}
     with named(request.target):
         key = identity(subject, sample, case.threat, judge, compute, **given)
     out = request.out or _default(request, key)

@@ -36,15 +36,16 @@ def _key(workspace: Workspace, export: Path) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
 
-def rescored(workspace: Workspace, export: Path, run: str, *, up_to_date: bool) -> Evidence:
+def rescored(workspace: Workspace, export: Path, run: str, *, up_to_date: bool, harder: int | None = None) -> Evidence:
     """Evidence on `export` (a folder with model.onnx and export.json), judged today; cached by what it depends on.
 
-    up_to_date: the workspace's stages are, so that a scorecard of the same model among them is today's.
+    up_to_date: the workspace's stages are, so that a scorecard of the same model among them is today's. harder: by
+    attacks with more steps, drawn by this seed.
 
     Runs in a child process, so that a crash of the judge is an error here and its memory is given back. Raises what
     the judge raised as BadInput or ServiceFailed.
     """
-    for scored in sorted((workspace.artifacts / "export").glob("*")) if up_to_date else ():
+    for scored in sorted((workspace.artifacts / "export").glob("*")) if up_to_date and harder is None else ():
         card = workspace.artifacts / "score" / scored.name
         if (
             (scored / "export.json").exists()
@@ -52,12 +53,14 @@ def rescored(workspace: Workspace, export: Path, run: str, *, up_to_date: bool) 
             and (card / "scorecard.json").exists()
         ):
             return Evidence.load(card)
-    folder = workspace.work / "rescored" / _key(workspace, export)
+    name = _key(workspace, export) + ("" if harder is None else f"-{harder}")
+    folder = workspace.work / "rescored" / name
     if not _of(folder, export):
         shutil.rmtree(folder, ignore_errors=True)
         command = [sys.executable, "-m", "robustdistill.cli", "--workspace", str(workspace.root), "judge", str(export)]
+        more = [] if harder is None else ["--harder", str(harder)]
         done = subprocess.run(
-            [*command, "--out", str(folder)],
+            [*command, *more, "--out", str(folder)],
             env=os.environ | {"ROBUSTDISTILL_RUN": run},
             capture_output=True,
             text=True,

@@ -16,11 +16,12 @@ from robustdistill.actions.record import Recorder
 from robustdistill.actions.summary import StageRow, Summary
 from robustdistill.actions.version import INPUTS
 from robustdistill.config import dump
-from robustdistill.services import dvc_cli, git_cli
+from robustdistill.services import dvc_cli, git_cli, prefect_home
 from robustdistill.services.mlflow_store import Store
 from robustdistill.stages.catalog import STAGES
 from robustdistill.workspace import Workspace, write_atomically
 
+PATIENCE_SECONDS = 300.0  # of a deployed run: a look at the inbox holds the workspace for as long as it copies
 STORE_SECONDS = 180.0  # a fresh SQLite store migrates for seconds, on a busy machine for many
 
 
@@ -38,6 +39,7 @@ class Session:
     up_to_date: bool = False  # all stages are: set by the flow that ran them
     figures: dict[str, float] = field(default_factory=dict)  # metrics beyond those of the scorecards
     files: dict[str, list[Path]] = field(default_factory=dict)  # artifacts beyond those of a flow
+    drift: dict[str, float] = field(default_factory=dict)  # the fall of the champion, where there was one
     incomparable: str = ""  # why a reference could not be judged on today's data
     awaits: str = ""  # what the promoter is called for once this run has ended
 
@@ -148,7 +150,7 @@ def session(
     Reports of changed data that the run shows are kept for another one unless it finished.
     Raises BadInput if another run holds the workspace.
     """
-    with workspace.lock(), dvc_cli.stopping_children():
+    with workspace.lock(PATIENCE_SECONDS if prefect_home.deployed() else 0.0), dvc_cli.stopping_children():
         began = git_cli.head(workspace.root)
         recorder = Recorder(
             workspace.root,

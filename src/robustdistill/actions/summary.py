@@ -12,9 +12,13 @@ from robustdistill.release.around import line
 
 MODELS = ("initial", "teacher", "control", "student")
 
-Outcome = Literal["promoted", "unchanged", "challenger", "waiting", "refused", "unhealthy", "dry run"]
+Outcome = Literal[
+    "promoted", "unchanged", "challenger", "refused", "unhealthy", "dry run",
+    "nothing new", "ingested", "waiting", "busy",
+]  # fmt: skip
 EXIT_CODES: dict[Outcome, int] = {
-    "promoted": 0, "unchanged": 0, "challenger": 0, "waiting": 0, "dry run": 0, "refused": 1, "unhealthy": 3,
+    "promoted": 0, "unchanged": 0, "challenger": 0, "dry run": 0, "refused": 1, "unhealthy": 3,
+    "nothing new": 0, "ingested": 0, "waiting": 0, "busy": 0,
 }  # fmt: skip
 
 

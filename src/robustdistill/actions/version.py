@@ -17,6 +17,7 @@ from robustdistill.stages.catalog import STAGES
 from robustdistill.workspace import Workspace
 
 INPUTS = ("params.yaml", "policy.yaml", "dvc.yaml", "data.dvc", "teacher.pin.json")
+DATA = ("data.dvc", ".gitignore")
 TRACKED = (*INPUTS, "dvc.lock", ".gitignore")
 
 
@@ -29,11 +30,9 @@ def version_data(workspace: Workspace, *, expected: str | None = None, dry_run: 
     if it is not valid, or if it is not the data that `expected` (a digest) names.
     """
     known = dvc_cli.digest(workspace.root)
-    if not workspace.data.is_dir():
-        if known is None:
-            raise data.none_yet(workspace)
-        dvc_remote.fetch_data(workspace.root)
-        _require_unaltered(workspace, known)
+    if known is None and not workspace.data.is_dir():
+        raise data.none_yet(workspace)
+    bring_data(workspace)
     found = data.tree_digest(workspace.data)
     if expected and found != expected:
         cause = f"data/ has the digest {found}, asked for was {expected}"
@@ -49,6 +48,14 @@ def version_data(workspace: Workspace, *, expected: str | None = None, dry_run: 
         data_news.leave(workspace, found, changes)
         dvc_cli.add_data(workspace.root)
     return changes
+
+
+def bring_data(workspace: Workspace) -> None:
+    """data/ as data.dvc names it, where it is not here, as in a clone. Raises BadInput, ServiceFailed."""
+    known = dvc_cli.digest(workspace.root)
+    if known is not None and not workspace.data.is_dir():
+        dvc_remote.fetch_data(workspace.root)
+        _require_unaltered(workspace, known)
 
 
 def _require_unaltered(workspace: Workspace, known: str) -> None:
@@ -105,13 +112,26 @@ def _holds(copy: Path) -> bool:
     return data.md5(copy) == (copy.parent.name + copy.name).removesuffix(".dir")
 
 
+def commit_data(workspace: Workspace, message: str) -> bool:
+    """Commits what names the data, so that this version can be had again; the next run pushes. False if committed."""
+    _owed(workspace).parent.mkdir(parents=True, exist_ok=True)
+    _owed(workspace).touch()
+    paths = [name for name in DATA if (workspace.root / name).exists()]
+    return git_cli.commit(workspace.root, paths, message)
+
+
+def _owed(workspace: Workspace) -> Path:
+    """There while something may have been committed that is not in the remote yet."""
+    return workspace.work / "not-pushed"
+
+
 def commit(workspace: Workspace, run: str) -> None:
     """Commits what names data, params and results in the workspace's own repository, and pushes to its DVC remote.
 
     A push that failed, or that a crash cut off, is made up for by the next run.
     """
     paths = [name for name in TRACKED if (workspace.root / name).exists()]
-    owed = workspace.work / "not-pushed"
+    owed = _owed(workspace)
     before = owed.exists()
     owed.parent.mkdir(parents=True, exist_ok=True)
     owed.touch()

@@ -76,6 +76,7 @@ def versions(settings: Settings) -> None:
 )
 @click.option("--randomised", "attacks", flag_value="rand", help="AutoAttack's version for models that draw at random")
 @click.option("--device", help="as torch names it; default: cuda where there is one")
+@click.option("--harder", type=click.IntRange(min=0), hidden=True, help="twice the steps, drawn by this seed: rescore")
 @click.option("--again", is_flag=True, help="judge anew what was judged already")
 @click.option("--out", type=click.Path(path_type=Path), help="new folder for the results; default: judged/NAME-HASH")
 @pass_settings

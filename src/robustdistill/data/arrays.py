@@ -50,9 +50,12 @@ def read_pairs(folder: Path, found: Sequence[Path], faults: Faults) -> Raw:
     return from_arrays(arrays, _read_classes(classes) if classes in found else None, folder, PAIRS, ".npy")
 
 
-def read_npz(path: Path) -> Raw:
-    """An .npz with images, labels[, test_images, test_labels]; read into memory. Raises BadInput."""
-    return from_arrays(load_npz(path), None, path, NPZ_NAMES, "")
+def read_npz(path: Path, *, whole: bool = True) -> Raw:
+    """An .npz with images, labels[, test_images, test_labels]; read into memory. Raises BadInput.
+
+    whole: as in `from_arrays`.
+    """
+    return from_arrays(load_npz(path), None, path, NPZ_NAMES, "", whole=whole)
 
 
 def load_npz(path: Path) -> dict[str, NDArray[Any]]:
@@ -69,9 +72,18 @@ def load_npz(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def from_arrays(
-    arrays: Arrays, classes: list[str] | None, where: Path, names: Sequence[str] = PAIRS, suffix: str = ""
+    arrays: Arrays,
+    classes: list[str] | None,
+    where: Path,
+    names: Sequence[str] = PAIRS,
+    suffix: str = "",
+    *,
+    whole: bool = True,
 ) -> Raw:
-    """Raw data of four (or two) arrays called `names`. classes: default "0", "1", …. Raises BadInput."""
+    """Raw data of four (or two) arrays called `names`. classes: default "0", "1", ….
+
+    whole: a data set; False: more examples for one, in which classes may be missing. Raises BadInput.
+    """
     base = shown(where)
     train_x, train_y = (_required(arrays, name, base, suffix) for name in names[:2])
     parts = [(names[0], train_x, labels(train_y, f"{base}, {names[1]}{suffix}"))]
@@ -83,7 +95,8 @@ def from_arrays(
     n = len(parts[0][2])
     official = np.arange(len(y)) >= n
     classes = _class_names(classes, y, base)
-    check_classes(classes, y, official, base)
+    if whole:
+        check_classes(classes, y, official, base)
 
     def image(i: int) -> NDArray[np.uint8]:
         part, row = (0, i) if i < n else (1, i - n)

@@ -119,7 +119,7 @@ class Folder:
 
         for base, folders, files in os.walk(self.root, onerror=stop):
             links = [each for each in folders if (Path(base) / each).is_symlink()]
-            folders.sort()
+            folders[:] = sorted(each for each in folders if not each.startswith("."))
             for each in sorted([*files, *links]):
                 name = (Path(base) / each).relative_to(self.root).as_posix()
                 if not is_passed_over(name):

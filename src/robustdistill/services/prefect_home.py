@@ -18,6 +18,11 @@ LEAST_BYTES = 16 * 2**20  # SQLite and its journal need some room
 STARTUP_SECONDS = 120  # Prefect's own limit of 20 s is too near on a busy machine
 
 
+def deployed() -> bool:
+    """Whether a worker started this process for a flow run: nobody waits at a terminal."""
+    return bool(os.environ.get("PREFECT__FLOW_RUN_ID"))
+
+
 @contextmanager
 def configured(home: Path, *, quiet: bool = True) -> Iterator[bool]:
     """Prefect's settings for one process: the server named by PREFECT_API_URL, else an ephemeral one kept in `home`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from robustdistill.errors import BadInput, ServiceFailed, ServiceRefused
-from robustdistill.services.dvc_remote import redact, require_no_secret
+from robustdistill.services.dvc_remote import ENDPOINTS, redact, require_no_secret
 from robustdistill.services.inbox import Item, Listing, fault_of_name, is_passed_over
 
 CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 10, 60, 4
@@ -30,10 +31,11 @@ class Prefix:
 
     @classmethod
     def named(cls, url: str, endpoint: str | None = None) -> Prefix:
-        """s3://BUCKET/PREFIX. endpoint: default $AWS_ENDPOINT_URL_S3, else Amazon. Raises BadInput."""
+        """s3://BUCKET/PREFIX. endpoint: default that of the environment, else Amazon's. Raises BadInput."""
         import boto3
         from botocore.config import Config
 
+        endpoint = endpoint or next((os.environ[each] for each in ENDPOINTS if os.environ.get(each)), None)
         for address in (url, endpoint or ""):
             require_no_secret(address)
         bucket, _, prefix = url.removeprefix("s3://").partition("/")
@@ -81,7 +83,7 @@ class Prefix:
                 raise
             with answer["Body"] as body, to.open("wb") as copy:
                 shutil.copyfileobj(body, copy)
-        return to.stat().st_size == answer["ContentLength"]
+        return to.stat().st_size == int(answer["ContentLength"])
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
