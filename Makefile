@@ -39,7 +39,7 @@ demo: $(STAMP) ## data -> teacher -> student -> verdict -> registry (RECIPE=fash
 ui: $(STAMP) ## MLflow and Prefect on the demo's stores, until Ctrl-C
 	@$(BIN)/robustdistill --workspace $(DEMO) ui
 
-stack: $(if $(filter sqlite,$(STACK)),$(STAMP),$(SERVER)) ## PostgreSQL, S3, MLflow, Prefect and a worker here (WORKSPACE=DIR; STACK=sqlite: fewer), until Ctrl-C
+stack: $(SERVER) ## PostgreSQL, S3, MLflow, Prefect and a worker here (WORKSPACE=DIR; STACK=sqlite: fewer), until Ctrl-C
 	@ROBUSTDISTILL_WORKSPACE=$(WORKSPACE) STACK=$(STACK) infra/stack.sh
 
 lint: $(STAMP)
@@ -76,7 +76,7 @@ lock: ## compile the pinned requirements anew
 	$(LOCKED) pyproject.toml --extra dev --extra infra --output-file requirements/infra.txt
 	$(LOCKED) requirements/image-server.in --output-file requirements/image-server.txt
 	echo "hatchling==1.27.0" | $(LOCKED) - --output-file requirements/build.txt
-	echo "psycopg2-binary>=2.9" | $(LOCKED) - --output-file requirements/server.txt
+	printf 'psycopg2-binary>=2.9\nflask-wtf\n' | $(LOCKED) - --output-file requirements/server.txt
 	echo "uv==0.13.9" | $(COMPILE) - --output-file requirements/uv.txt
 	$(if $(TORCH_INDEX),printf 'torch==2.13.0+cpu\ntorchvision==0.28.0+cpu\n' | $(COMPILE) - --no-deps --index $(TORCH_INDEX) --output-file requirements/torch-cpu.txt)
 

@@ -32,7 +32,7 @@ from robustdistill.actions.session import Session, session
 from robustdistill.actions.summary import Summary
 from robustdistill.errors import BadInput, GateRefused, OutOfTime, ServiceFailed, ServiceRefused, Superseded
 from robustdistill.gate.verdict import Verdict
-from robustdistill.services import dvc_cli
+from robustdistill.services import dvc_cli, prefect_events
 from robustdistill.services.prefect_notify import TOLD, tell
 from robustdistill.services.prefect_progress import ProgressArtifacts
 from robustdistill.stages.catalog import STAGES, parents
@@ -271,6 +271,8 @@ def retrain(
     name, marks = f"retrain {flow_run.get_name()}", asked.marks()
     with session(here, run, name=name, reason=reason, listeners=[progress], marks=marks) as current:
         summary = current.conclude(_chain(current, progress, asked))
+    if current.awaits:  # now that the workspace is free
+        prefect_events.emit(prefect_events.CANDIDATE_WAITING, here.name, {"what": current.awaits, "run": run})
     tell("retrain", here.name, summary.outcome, summary.sentence)
     state = "Completed" if summary.exit_code == 0 else summary.outcome.title()
     return Completed(name=state, message=summary.sentence, data=summary.to_json())

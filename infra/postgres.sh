@@ -12,7 +12,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
 home=${POSTGRES_HOME:-${STACK_HOME:-$here/../.work/stack}/postgres}
 port=${POSTGRES_PORT:-5433}
-databases=${POSTGRES_DATABASES:-mlflow prefect}
+databases=${POSTGRES_DATABASES:-mlflow mlflow_auth prefect}
 secrets=$home/secrets
 
 programs() {

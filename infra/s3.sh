@@ -1,9 +1,11 @@
 #!/bin/sh
 # A real S3 server on 127.0.0.1: Ceph's gateway with one monitor and one disk, as plain processes from Debian's packages:
 #   infra/s3.sh start | stop | status | install | env NAME
-# Each name in S3_BUCKETS is a bucket and the user who alone may enter it; `env NAME` prints what that user exports. Ceph
-# makes the keys at the first start; they lie in S3_HOME/secrets (0700). For one machine: objects are kept once.
-# Settings: S3_HOME, S3_PORT, S3_CLUSTER_PORT (it and the 40 after it), S3_BUCKETS, S3_BYTES (how much fits).
+# Each name in S3_BUCKETS is a bucket and the user who owns it. Each in S3_ROLES is a user without one, who may do what
+# infra/rights/buckets says: in `robustdistill`, and in `records`, which is the owner's and locked (object lock). `env NAME`
+# prints what a user exports. Ceph makes the keys at the first start; they lie in S3_HOME/secrets (0700). For one machine:
+# objects are kept once. Settings: S3_HOME, S3_PORT, S3_CLUSTER_PORT (it and the 40 after it), S3_BUCKETS, S3_ROLES (empty:
+# none, and no `records`), RECORD_MODE and RECORD_DAYS (of the lock), S3_BYTES (how much fits).
 set -eu
 umask 077
 me=s3
@@ -16,6 +18,7 @@ home=$(cd "$home" && pwd)
 port=${S3_PORT:-9000}
 cluster=${S3_CLUSTER_PORT:-6900}
 buckets=${S3_BUCKETS:-mlflow robustdistill}
+roles=${S3_ROLES-owner trainer promoter reader}
 bytes=${S3_BYTES:-21474836480}
 secrets=$home/secrets conf=$home/ceph.conf
 PACKAGES="ceph-mon ceph-osd radosgw curl"
@@ -125,18 +128,33 @@ is_answering() { curl -s -o /dev/null "http://127.0.0.1:$port"; }
 
 field() { sed -n "s/^ *\"$1\": \"\(.*\)\".*/\1/p" "$2" | head -1 | tr -d '\134'; }
 
-# A user, its keys, and a bucket that is its own. Keys go by files and pipes: a command line can be read by all.
+# A user, its keys, and, with a second word, the bucket that is its own. Keys go by files and pipes: a command line can be read by all.
 give() {
     [ ! -s "$secrets/$1" ] || return 0
     radosgw-admin -c "$conf" user info --uid="$1" >"$secrets/$1.json" 2>/dev/null ||
         radosgw-admin -c "$conf" user create --uid="$1" --display-name="$1" >"$secrets/$1.json" 2>>"$home/log/create.log"
     key=$(field access_key "$secrets/$1.json") secret=$(field secret_key "$secrets/$1.json")
-    curl -sS --fail-with-body -X PUT --aws-sigv4 aws:amz:us-east-1:s3 -H "x-amz-content-sha256: UNSIGNED-PAYLOAD" -K - \
-        "http://127.0.0.1:$port/$1" >>"$home/log/create.log" <<CURL || stop_with 4 "the bucket $1 was not made" "see $home/log/create.log"
+    [ -z "${2:-}" ] || curl -sS --fail-with-body -X PUT --aws-sigv4 aws:amz:us-east-1:s3 \
+        -H "x-amz-content-sha256: UNSIGNED-PAYLOAD" -K - "http://127.0.0.1:$port/$2" >>"$home/log/create.log" <<CURL || stop_with 4 "the bucket $2 was not made" "see $home/log/create.log"
 user = "$key:$secret"
 CURL
     printf '%s\n%s\n' "$key" "$secret" >"$secrets/$1"
     rm -f "$secrets/$1.json"
+}
+
+# What each role may do, as the owners of the buckets say it.
+rights() {
+    python=python
+    "$python" -c 'import boto3' 2>/dev/null || python=$here/../.venv/bin/python
+    "$python" -c 'import boto3' 2>/dev/null || stop_with 2 "no Python with boto3, which sets the rights of the roles" \
+        "make install, or S3_ROLES= for buckets without roles"
+    for pair in robustdistill:robustdistill owner:records; do
+        [ -s "$secrets/${pair%:*}" ] || continue
+        (
+            eval "$(environment "${pair%:*}")"
+            S3_PRINCIPAL='arn:aws:iam:::user/{}' "$python" "$here/rights/buckets.py" "${pair#*:}" >>"$home/log/create.log" 2>&1
+        ) || stop_with 4 "the rights in the bucket ${pair#*:} were not set: $(tail -1 "$home/log/create.log")" "see $home/log/create.log"
+    done
 }
 
 start() {
@@ -150,7 +168,9 @@ start() {
     is_running client.rgw || radosgw -c "$conf" -n client.rgw >>"$home/log/start.log" 2>&1
     wait_for 60 "the gateway" is_answering
     is_running client.rgw || stop_with 4 "somebody else answers on port $port" "set S3_PORT to another one"
-    for name in $buckets; do give "$name"; done
+    for name in $buckets; do give "$name" "$name"; done
+    for name in $roles; do give "$name"; done
+    [ -z "$roles" ] || rights
     say "up on http://127.0.0.1:$port"
 }
 
@@ -176,7 +196,7 @@ status() {
 }
 
 environment() {
-    named "$1" "$buckets"
+    named "$1" "$buckets $roles"
     [ -s "$secrets/$1" ] || stop_with 2 "there are no keys of $1 yet" "$0 start"
     echo "export AWS_ACCESS_KEY_ID=$(sed -n 1p "$secrets/$1") AWS_SECRET_ACCESS_KEY=$(sed -n 2p "$secrets/$1")"
     echo "export AWS_DEFAULT_REGION=us-east-1 AWS_EC2_METADATA_DISABLED=true"

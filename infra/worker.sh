@@ -1,29 +1,32 @@
 #!/bin/sh
-# Waits for both servers, deploys prefect.yaml, and works. Started by infra/Procfile. It has the keys of the bucket for
-# data and results, and no database's: Prefect hands a worker's settings on to every flow.
+# A worker with the rights of a role, once both servers answer and its user may read the model: infra/worker.sh ROLE
+#   trainer    pool `local`: deploys prefect.yaml, trains, judges, registers candidates, and cannot move the champion
+#   promoter   pool `promoter`: judges anew what waits, and moves the champion; writes the records
+# Started by infra/Procfile. It has a role's credentials and no database's: Prefect hands a worker's settings on to every flow.
 set -eu
-[ "$STACK" = sqlite ] || eval "$(infra/s3.sh env robustdistill)"
-python - "$MLFLOW_TRACKING_URI/health" "$PREFECT_API_URL/health" <<'PYTHON'
-import sys, time, urllib.request
-
-for address in sys.argv[1:]:
-    for attempt in range(240):
-        try:
-            urllib.request.urlopen(address, timeout=2).close()
-            break
-        except OSError:
-            time.sleep(0.5)
-    else:
-        sys.exit(f"no answer from {address}")
-PYTHON
-
-# what prefect.yaml asks; the watch's schedule sleeps while there is no source to watch
-[ -n "${ROBUSTDISTILL_MODEL:-}" ] || ROBUSTDISTILL_MODEL=$(python -c '
-import sys; from pathlib import Path; from robustdistill.workspace import Workspace
-print(Workspace.find(Path(sys.argv[1])).name)' "$ROBUSTDISTILL_WORKSPACE")
-ROBUSTDISTILL_WATCHES=true
-[ -n "${ROBUSTDISTILL_SOURCE:=}" ] || ROBUSTDISTILL_WATCHES=false
-export ROBUSTDISTILL_MODEL ROBUSTDISTILL_SOURCE ROBUSTDISTILL_WATCHES
-prefect --no-prompt work-pool create local --type process --overwrite
-prefect --no-prompt deploy --all
-exec prefect worker start --pool local
+role=$1
+eval "$(infra/mlflow.sh env "$role")"
+eval "$(infra/prefect.sh env)"
+if [ "$STACK" = server ]; then
+    eval "$(infra/s3.sh env "$role")"
+    [ "$role" != promoter ] || export ROBUSTDISTILL_RECORDS="${ROBUSTDISTILL_RECORDS:-s3://records}"
+fi
+python infra/wait.py "$MLFLOW_TRACKING_URI/health" "$PREFECT_API_URL/health" \
+    "$MLFLOW_TRACKING_URI/api/2.0/mlflow/registered-models/get?name=$ROBUSTDISTILL_MODEL"
+case $role in
+trainer)
+    # the watch's schedule sleeps while there is no source to watch
+    ROBUSTDISTILL_WATCHES=true
+    [ -n "${ROBUSTDISTILL_SOURCE:=}" ] || ROBUSTDISTILL_WATCHES=false
+    export ROBUSTDISTILL_SOURCE ROBUSTDISTILL_WATCHES
+    for pool in local promoter; do
+        prefect --no-prompt work-pool create $pool --type process --overwrite
+    done
+    prefect --no-prompt deploy --all
+    exec prefect worker start --pool local
+    ;;
+promoter)
+    python infra/wait.py "$PREFECT_API_URL/work_pools/promoter"
+    exec prefect worker start --pool promoter
+    ;;
+esac

@@ -1,14 +1,15 @@
 """Makes the buckets and says who may do what in each; may be run again.
 
-    AWS_ENDPOINT_URL_S3=http://… AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=… python infra/rights/buckets.py
+    AWS_ENDPOINT_URL_S3=http://… AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=… python infra/rights/buckets.py [BUCKET …]
 
-As the owner of the buckets. Each file of infra/rights/buckets is the policy of the bucket it is named after; its
-principals are users. S3_PRINCIPAL says how the server writes one (default `{}`: its access key, as Versity's gateway;
-Ceph: `arn:aws:iam:::user/{}`; Amazon: `arn:aws:iam::ACCOUNT:user/{}`). S3_USERS=versity also makes the users at the
-gateway, with the passwords TRAINER_S3_SECRET and so on; elsewhere users are made by the server's own means.
+As the owner of the buckets, default all of them. Each file of infra/rights/buckets is the policy of the bucket it is
+named after; its principals are users. S3_PRINCIPAL says how the server writes one (default `{}`: its access key, as
+Versity's gateway; Ceph: `arn:aws:iam:::user/{}`; Amazon: `arn:aws:iam::ACCOUNT:user/{}`). S3_USERS=versity also makes
+the users at the gateway, with the passwords TRAINER_S3_SECRET and so on; elsewhere users are made by the server's own
+means.
 
 `records` is locked: what is written stays for RECORD_DAYS (default 3650), and nobody, its owner included, can delete
-or shorten that.
+or shorten that. RECORD_MODE=GOVERNANCE lets the owner of the bucket do so; the default is COMPLIANCE.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def policy(bucket: str, principal: str) -> dict[str, Any]:
     return document
 
 
-def make(client: Any, bucket: str, days: int) -> None:
+def make(client: Any, bucket: str, days: int, mode: str) -> None:
     """The bucket, with old versions kept; `records` locked."""
     lock = {"ObjectLockEnabledForBucket": True} if bucket == LOCKED else {}
     try:
@@ -53,7 +54,7 @@ def make(client: Any, bucket: str, days: int) -> None:
     if bucket != LOCKED:  # a lock brings versions with it
         client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
         return
-    retention = {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": days}}
+    retention = {"DefaultRetention": {"Mode": mode, "Days": days}}
     client.put_object_lock_configuration(
         Bucket=bucket, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": retention}
     )
@@ -87,11 +88,12 @@ def main() -> None:
             make_user(endpoint, user, os.environ[f"{user.upper()}_S3_SECRET"])
     client = boto3.client("s3", endpoint_url=endpoint or None, config=Config(s3={"addressing_style": "path"}))
     days, principal = int(os.environ.get("RECORD_DAYS", "3650")), os.environ.get("S3_PRINCIPAL", "{}")
-    buckets = sorted(path.stem for path in POLICIES.glob("*.json"))
+    mode = os.environ.get("RECORD_MODE", "COMPLIANCE")
+    buckets = sys.argv[1:] or sorted(path.stem for path in POLICIES.glob("*.json"))
     for bucket in buckets:
-        make(client, bucket, days)
+        make(client, bucket, days, mode)
         client.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy(bucket, principal)))
-    print(f"buckets: {', '.join(buckets)}; {LOCKED} locked for {days} days")
+    print(f"buckets: {', '.join(buckets)}" + f"; {LOCKED} locked for {days} days ({mode})" * (LOCKED in buckets))
 
 
 if __name__ == "__main__":

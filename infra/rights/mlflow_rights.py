@@ -21,7 +21,7 @@ V2, V3 = "api/2.0/mlflow", "api/3.0/mlflow"
 WORKSPACE = "default"
 SECONDS = 30.0
 MODEL, CANDIDATES = "{name}", "{name}-candidates"
-# To take an alias away MLflow asks for MANAGE, and a reverted first promotion does that.
+# To take an alias away MLflow asks for MANAGE: who reverts a first promotion does that, or decides on a candidate.
 GRANTS: dict[str, dict[tuple[str, str], str]] = {
     "trainer": {
         ("experiment", MODEL): "EDIT",
@@ -30,7 +30,7 @@ GRANTS: dict[str, dict[tuple[str, str], str]] = {
     },
     "promoter": {
         ("experiment", MODEL): "EDIT",
-        ("registered_model", CANDIDATES): "EDIT",
+        ("registered_model", CANDIDATES): "MANAGE",
         ("registered_model", MODEL): "MANAGE",
     },
     "reader": {

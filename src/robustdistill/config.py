@@ -192,7 +192,9 @@ class Policy(Strict):
     best: Margins = Field(description="against the best version ever, so that margins cannot creep downwards")
     costs: Costs = Costs()
     gain: Literal["inform", "block"] = Field(default="inform", description="must the student beat its control?")
-    promote: Literal["auto", "person"] = Field(default="auto", description="person: alias `challenger`, then wait")
+    promote: Literal["auto", "promoter", "person"] = Field(
+        default="auto", description="person: alias `challenger`, then wait; promoter: left to who has the rights"
+    )
     waivers: list[Waiver] = Field(default=[], description="rules set aside, each with a name and a reason")
 
 

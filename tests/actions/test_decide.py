@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 import pytest
 
 from robustdistill.actions import champion, decide, intent, reconcile
-from robustdistill.actions.promote import promote, rollback
+from robustdistill.actions.promote import OFFER, promote, rollback
 from robustdistill.actions.register import Registered
 from robustdistill.actions.report import verdict_markdown
 from robustdistill.actions.summary import Summary
-from robustdistill.errors import BadInput, ServiceFailed
+from robustdistill.errors import BadInput, ServiceFailed, ServiceRefused
 from robustdistill.gate.verdict import Verdict
+from robustdistill.services.mlflow_registry import Registry
 
 PASS = Verdict("pass", "0" * 64, [], None, {})
 
@@ -23,6 +25,10 @@ PASS = Verdict("pass", "0" * 64, [], None, {})
 class Workspace:
     work: Path
     name: str = "toy"
+    promote: str = "auto"
+
+    def policy(self):
+        return self
 
 
 @dataclass
@@ -32,6 +38,8 @@ class Session:
     workspace: Workspace
     store: Any
     incomparable: str = ""
+    run: str = "r1"
+    awaits: str = ""
 
 
 class Replayed:
@@ -193,3 +201,58 @@ def test_a_warm_start_is_the_champions_after_what_a_crash_left_was_mended(curren
     decide.warm_start(current)
     sha = store.registry.version("toy", 3).tags["robustdistill.sha256"]
     assert begun == [("teacher 3", work / "models" / sha)]
+
+
+def test_with_promote_promoter_what_passed_waits_for_the_promoter(current, registered):
+    new = registered(3.0)
+    current.workspace.promote = "promoter"
+    done = decide.settle(current, candidate(current, new), PASS)
+    assert done.outcome == "waiting" and "(promote: promoter)" in done.sentence
+    assert done.registry[-1] == f"toy-candidates version {new}, alias waiting"
+    assert champion.current(current.store, "toy")[0] == 2
+    assert current.store.registry.aliases("toy-candidates") == {"waiting": new}
+    offered = json.loads(current.store.registry.version("toy-candidates", new).tags[OFFER])
+    assert offered == {"run": "r1", "verdict": PASS.to_json()}
+    assert current.awaits == f"toy-candidates version {new}"
+
+
+def test_credentials_that_may_not_move_the_champion_hand_over(current, registered, monkeypatch):
+    new = registered(3.0)
+    monkeypatch.setattr(decide, "replay", lambda *_: Replayed())
+    monkeypatch.setattr(decide, "evidence", lambda *_: None)
+    forbid(monkeypatch)
+    current.workspace.artifacts = current.workspace.work
+    done = decide.settle(current, candidate(current, new), PASS)
+    assert done.outcome == "waiting" and "these credentials may not move it" in done.sentence
+    assert not intent.path(current.workspace.work).exists()
+    assert current.store.registry.aliases("toy-candidates") == {"waiting": new}
+    assert champion.current(current.store, "toy")[0] == 2
+
+
+def test_what_these_credentials_may_not_mend_is_left_to_the_promoter(current, monkeypatch, tmp_path):
+    """A promoter's intent is pending: a trainer's flow goes on, and calls the promoter when it has ended."""
+    plan = intent.Intent.new("rollback", "toy", current.store.registry, by="me", why="x", target=1)
+    intent.declare(current.store, plan, current.workspace.work)
+    current.workspace.journal = tmp_path / "journal.jsonl"
+    with monkeypatch.context() as patch:
+        forbid(patch)
+        (said,) = decide.reconciled(current)
+    assert "may not mend it" in said and current.awaits
+    assert intent.pending(current.store, "toy", current.workspace.work) == plan
+    (said,) = decide.reconciled(current)
+    assert "completed" in said and champion.current(current.store, "toy")[0] == 1
+
+
+def forbid(monkeypatch):
+    """NAME may be read and not written, as MLflow's basic auth has it for a trainer."""
+
+    def guard(method):
+        def call(self, name, *given, **named):
+            if name == "toy":
+                raise ServiceRefused("MLflow: Permission denied")
+            return method(self, name, *given, **named)
+
+        return call
+
+    for method in ("tag_model", "tag", "point", "create"):
+        monkeypatch.setattr(Registry, method, guard(getattr(Registry, method)))

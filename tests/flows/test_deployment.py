@@ -1,11 +1,14 @@
-"""prefect.yaml on the small form of infra/'s stack: MLflow and Prefect servers, a worker, records in files.
+"""prefect.yaml on the small form of infra/'s stack: MLflow and Prefect servers that ask for passwords, a worker for a
+trainer and one for a promoter, records in files.
 
 On PostgreSQL and S3: tests/services/test_server_stack.py.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -16,10 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 import scenario
 
+from robustdistill.actions.intent import RECORD
+from robustdistill.actions.promote import OFFER
 from robustdistill.services import prefect_events
+from robustdistill.services.mlflow_store import Store
 
 pytestmark = pytest.mark.slow
 TERMINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
@@ -47,7 +54,7 @@ def client(workspace: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
         environment = scenario.environment() | ports | own
         stack = subprocess.Popen([STACK], env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
-            yield scenario.environment() | {"PREFECT_API_URL": f"http://127.0.0.1:{ports['PREFECT_PORT']}/api", **ports}
+            yield scenario.environment() | ports | own
         finally:
             stack.terminate()
             try:
@@ -61,6 +68,13 @@ def _kill_rest(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
     except ProcessLookupError:
         return
+
+
+def _exports(client: dict[str, str], script: str, *arguments: str) -> dict[str, str]:
+    """What `infra/SCRIPT env …` says a client exports."""
+    command = [scenario.ROOT / "infra" / script, "env", *arguments]
+    said = subprocess.run(command, env=client, capture_output=True, text=True, check=True).stdout
+    return dict(word.split("=", 1) for word in shlex.split(said) if word != "export")
 
 
 def _deployments(api: httpx.Client) -> dict[str, Any]:
@@ -82,20 +96,33 @@ def _wait_for(what: Callable[[], bool], log: Path) -> None:
     raise AssertionError(log.read_text())
 
 
-def _alike(summary: dict[str, Any]) -> dict[str, Any]:
-    """What two runs on equal workspaces have in common: all but times, places and the measured latency."""
-    rules = [rule for rule in summary["verdict"]["rules"] if rule["rule"] != "latency_ms"]
-    kept = {key: summary[key] for key in ("outcome", "exit_code", "sentence", "models", "registry")}
-    return kept | {"rules": rules, "gain": summary["verdict"]["gain"]}
+def _ended(api: httpx.Client, name: str, log: Path) -> dict[str, Any]:
+    """The state of the first run of FLOW/NAME that was not scheduled, once there is one that has ended."""
+
+    def states() -> list[dict[str, Any]]:
+        return [run["state"] for run in _runs(api, name) if run["state_type"] in TERMINAL]
+
+    _wait_for(lambda: bool(states()), log)
+    return states()[0]
 
 
-def test_a_worker_runs_what_is_deployed(
-    client: dict[str, str], workspace: Path, finished: Path, copied: Callable[[Path], Path], tmp_path: Path
+def _lines(verdict: dict[str, Any]) -> list[Any]:
+    """What two verdicts on equal models have in common: all but the measured latency and whose control was asked."""
+    return [rule for rule in verdict["rules"] if rule["rule"] not in ("latency_ms", "gain")]
+
+
+def test_a_trainers_worker_hands_over_and_a_promoters_promotes(
+    client: dict[str, str], workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a workspace whose stages are up to date: registered, judged and promoted as by the command line."""
+    """On a workspace whose stages are up to date: registered and judged by one worker, which cannot move the champion,
+    and promoted by the other, which an event wakes."""
     log = tmp_path / "stack.log"
-    with httpx.Client(base_url=client["PREFECT_API_URL"], timeout=30) as api:
+    _wait_for(lambda: (tmp_path / "stack" / "prefect" / "secrets" / "api").exists(), log)
+    prefect = _exports(client, "prefect.sh")
+    pair = prefect["PREFECT_API_AUTH_STRING"].split(":")
+    with httpx.Client(base_url=prefect["PREFECT_API_URL"], auth=(pair[0], pair[1]), timeout=30) as api:
         _wait_for(lambda: _deployments(api).keys() >= NAMES, log)
+        assert httpx.post(f"{prefect['PREFECT_API_URL']}/deployments/filter", json={}).status_code == 401
         deployed = _deployments(api)
         times = {
             name: [(item["schedule"].get("cron") or item["schedule"]["interval"], item["active"]) for item in schedules]
@@ -107,26 +134,38 @@ def test_a_worker_runs_what_is_deployed(
             "rescore/digits": [("0 4 * * 0", True)],
             "promote/digits": [],
         }
-        run = api.post(f"/deployments/{deployed['retrain/digits']['id']}/create_flow_run", json={}).json()
-        _wait_for(lambda: api.get(f"/flow_runs/{run['id']}").json()["state_type"] in TERMINAL, log)
-        state = api.get(f"/flow_runs/{run['id']}").json()["state"]
-    assert (state["type"], state["name"]) == ("COMPLETED", "Completed"), f"{state}\n{log.read_text()}"
-    worked = scenario.read(workspace, ".work", "summary.json")
-    assert (worked["outcome"], worked["sentence"]) == (
-        "promoted",
-        "digits version 1 is champion; nothing was retrained",
-    )
-    assert _alike(worked) == _alike(scenario.flow("retrain", copied(finished)))
-    assert _recorded(client["MLFLOW_PORT"]) == ["FINISHED"]
+        pools = {name: each["work_pool_name"] for name, each in deployed.items()}
+        assert {name for name, pool in pools.items() if pool == "promoter"} == {"promote/digits"}
+        api.post(f"/deployments/{deployed['retrain/digits']['id']}/create_flow_run", json={}).raise_for_status()
+        states = [_ended(api, name, log) for name in ("retrain/digits", "promote/digits")]
+    assert [(state["type"], state["name"]) for state in states] == [("COMPLETED", "Completed")] * 2, log.read_text()
+    assert "digits-candidates version 1 passed and waits for the promoter" in states[0]["message"]
+    for name, value in _exports(client, "mlflow.sh", "reader").items():
+        monkeypatch.setenv(name, value)
+    store = Store.open(None, Path("unused"))
+    assert store.registry.aliases("digits") == {"champion": 1}
+    assert store.registry.aliases("digits-candidates") == {}
+    offered = json.loads(store.registry.version("digits-candidates", 1).tags[OFFER])
+    record = json.loads(store.registry.version("digits", 1).tags[RECORD])
+    assert (record["by"], record["record"]["why"]) == ("the promoter's worker", "handed over by a flow")
+    assert _lines(record["verdict"]) == _lines(offered["verdict"])
+    found = {run.tags["robustdistill.outcome"]: run.status for run in store.runs(store.experiment("digits"))}
+    assert found == {"waiting": "FINISHED", "promoted": "FINISHED"}
+    assert scenario.read(workspace, ".work", "summary.json")["outcome"] == "promoted"
     assert not (workspace / ".work" / "mlflow.db").exists()  # on the server, not in the workspace
+    _no_secret_is_told(tmp_path / "stack", log, workspace)
 
 
-def _recorded(port: str) -> list[str]:
-    """States of the runs that MLflow's server keeps of the model."""
-    from robustdistill.services.mlflow_store import Store
-
-    store = Store.open(f"http://127.0.0.1:{port}", Path("unused"))
-    return [run.status for run in store.runs(store.experiment("digits"))]
+def _no_secret_is_told(stack: Path, log: Path, workspace: Path) -> None:
+    """Each password lies in one file that is closed to others, and stands in no log and no command line."""
+    kept = sorted(stack.glob("*/secrets/*"))
+    assert {path.name for path in kept} == {"admin", "trainer", "promoter", "reader", "forms", "api"}
+    assert {path.stat().st_mode & 0o777 for path in kept} == {0o600}
+    assert {path.parent.stat().st_mode & 0o777 for path in kept} == {0o700}
+    lines = [" ".join(line) for line in (process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"]))]
+    written = [log.read_text(), *(path.read_text() for path in (workspace / ".work").rglob("*.log")), *lines]
+    for path in kept:
+        assert not [text for text in written if path.read_text() in text], path.name
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +182,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             with httpx.Client(base_url=api, timeout=60) as client:
                 _wait_for(lambda: client.get("/health").is_success, place / "log")
             prefect = [scenario.SCRIPTS / "prefect", "--no-prompt"]
-            scenario.call(*prefect, "work-pool", "create", "local", "--type", "process", extra=own)
+            for pool in ("local", "promoter"):
+                scenario.call(*prefect, "work-pool", "create", pool, "--type", "process", extra=own)
             for model, source in (("cats", "s3://inbox/cats"), ("cats-2", "")):
                 told = {"MODEL": model, "SOURCE": source, "WATCHES": str(bool(source)).lower()}
                 told |= {"WORKSPACE": f"/models/{model}"}

@@ -82,6 +82,12 @@ def s3() -> Iterator[dict[str, dict[str, str]]]:
     place = _place()
     names = [f"{name}-user" for name in ("owner", *ROLES)]
     ports = {"S3_PORT": str(_free_port(1)), "S3_CLUSTER_PORT": str(_free_port(41))}
-    settings = {"S3_HOME": str(place / "s3"), "S3_BUCKETS": " ".join(names), "S3_BYTES": "2147483648", **ports}
+    settings = {
+        "S3_HOME": str(place / "s3"),
+        "S3_BUCKETS": " ".join(names),
+        "S3_ROLES": "",
+        "S3_BYTES": "2147483648",
+        **ports,
+    }
     with _running("s3.sh", settings, place):
         yield {name.removesuffix("-user"): exported(_call("s3.sh", "env", name, settings=settings)) for name in names}

@@ -86,15 +86,17 @@ def test_every_service_is_bounded_and_watched(stack: dict[str, Any]) -> None:
         assert re.search(r":[\w.-]*\d+\.\d+[\w.-]*$", service["image"]), f"{name}: {service['image']} is not pinned"
 
 
-def test_a_worker_knows_no_database(stack: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("worker", "role"), [("worker", "trainer"), ("promoter", "promoter")])
+def test_a_worker_knows_no_database(stack: dict[str, Any], tmp_path: Path, worker: str, role: str) -> None:
     def told(found: dict[str, Any]) -> set[str]:
-        environment = found["services"]["worker"]["environment"]
+        environment = found["services"][worker]["environment"]
         return {key for key, value in environment.items() if DATABASE.search(f"{key}={value}")}
 
     assert told(stack) == set()
-    assert not {"postgres", "setup"} & stack["services"]["worker"]["depends_on"].keys()
-    assert "databases" not in stack["services"]["worker"]["networks"]
-    leaking = _mended(tmp_path, "      MLFLOW_TRACKING_USERNAME: promoter\n", "      PGHOST: postgres\n")
+    assert stack["services"][worker]["environment"]["MLFLOW_TRACKING_USERNAME"] == role
+    assert not {"postgres", "setup"} & stack["services"][worker]["depends_on"].keys()
+    assert "databases" not in stack["services"][worker]["networks"]
+    leaking = _mended(tmp_path, f"      MLFLOW_TRACKING_USERNAME: {role}\n", "      PGHOST: postgres\n")
     assert told(tools.services(leaking)) == {"PGHOST"}
 
 
@@ -108,8 +110,10 @@ def test_each_secret_reaches_only_who_needs_it(stack: dict[str, Any]) -> None:
     assert holders["MLFLOW_ADMIN_PASSWORD"] == {"mlflow", "rights"}
     assert holders["MLFLOW_DB_PASSWORD"] == {"mlflow", "setup"}
     assert holders["PREFECT_DB_PASSWORD"] == {"prefect", "setup"}
-    assert holders["PROMOTER_PASSWORD"] == {"worker", "rights"}
-    assert holders["TRAINER_PASSWORD"] == holders["READER_PASSWORD"] == {"rights"}
+    assert holders["PROMOTER_PASSWORD"] == {"promoter", "rights"}
+    assert holders["PROMOTER_S3_SECRET"] == {"promoter", "setup"}
+    assert holders["TRAINER_PASSWORD"] == {"worker", "rights"}
+    assert holders["READER_PASSWORD"] == {"rights"}
 
 
 def test_ports_are_open_on_this_machine_alone(stack: dict[str, Any]) -> None:

@@ -10,7 +10,9 @@ import mlflow_server
 import pytest
 import requests
 
-from robustdistill.errors import ServiceFailed
+from robustdistill.actions import intent, promote, reconcile
+from robustdistill.actions.register import SHA
+from robustdistill.errors import ServiceFailed, ServiceRefused
 from robustdistill.services.mlflow_store import Store
 
 pytestmark = pytest.mark.slow
@@ -179,3 +181,41 @@ def test_a_failure_is_the_projects_own(as_user: As) -> None:
     """What MLflow refuses reaches a person as a failed service, without a traceback."""
     with pytest.raises(ServiceFailed, match=FORBIDDEN):
         as_user("trainer").registry.point("digits", "champion", 1)
+
+
+def test_a_trainer_hands_over_and_a_promoter_moves_the_champion(
+    as_user: As, candidate: tuple[int, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a promotion between them that was cut short: the trainer leaves it alone, the promoter ends it."""
+    monkeypatch.setattr(intent, "smoke_test", lambda *_: None)  # of the files; here it is about rights
+    (work := tmp_path / "work").mkdir()
+    number, passed = candidate[0], {"verdict": "pass"}
+
+    def move(store: Store) -> promote.Promoted:
+        return promote.promote(store, "digits", number, verdict=passed, record={}, by="a test", work=work)
+
+    trainer = as_user("trainer")
+    trainer.registry.tag("digits-candidates", number, {SHA: f"of student {number}"})
+    before = trainer.registry.aliases("digits")
+    with pytest.raises(ServiceRefused, match=FORBIDDEN):
+        move(trainer)
+    assert not intent.path(work).exists() and intent.TAG not in trainer.registry.tags("digits")
+    promote.offer(trainer, "digits", number, verdict=passed, run="r1")
+    assert trainer.registry.aliases("digits-candidates") == {"waiting": number}
+    assert trainer.registry.aliases("digits") == before
+
+    promoter = as_user("promoter")
+    plan = intent.Intent.new("promotion", "digits", promoter.registry, by="a test", candidate=number)
+    intent.declare(promoter, plan, work)
+    made = intent.copy(promoter, plan, {"verdict": passed})
+    trainer = as_user("trainer")
+    with pytest.raises(ServiceRefused, match=FORBIDDEN):
+        reconcile.reconcile(trainer, "digits", work)
+    assert trainer.registry.aliases("digits") == before
+
+    promoter = as_user("promoter")
+    assert "completed" in reconcile.reconcile(promoter, "digits", work)[0]
+    assert promoter.registry.aliases("digits")["champion"] == made
+    assert promoter.registry.aliases("digits-candidates") == {}
+    assert move(promoter).version == made  # once more: nothing moves
+    assert intent.pending(promoter, "digits", work) is None

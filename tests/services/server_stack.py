@@ -22,7 +22,6 @@ import scenario
 
 INFRA = scenario.ROOT / "infra"
 SECONDS = 1500.0
-SEEDED = "seeded-4c1f0de55e"  # a password that MLflow's client sends and nothing may keep
 TERMINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
@@ -84,24 +83,20 @@ class Stack:
         return {
             "DVC_SITE_CACHE_DIR": str(self.place / machine / "dvc-site"),
             "DVC_GLOBAL_CONFIG_DIR": str(self.place / machine / "dvc-config"),
-            "MLFLOW_TRACKING_USERNAME": "somebody",
-            "MLFLOW_TRACKING_PASSWORD": SEEDED,
         }
 
-    def client(self, machine: str = "first") -> dict[str, str]:
-        """What somebody who starts a flow exports: the addresses and the keys of the bucket for data and results."""
-        addresses = {
-            "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{self.ports['MLFLOW_PORT']}",
-            "PREFECT_API_URL": f"http://127.0.0.1:{self.ports['PREFECT_PORT']}/api",
-        }
-        return self._dvc(machine) | addresses | self.exports("s3", "robustdistill")
+    def client(self, machine: str = "first", role: str = "promoter") -> dict[str, str]:
+        """What somebody who starts a flow exports: addresses and credentials of a role; a promoter's flow promotes."""
+        records = {"ROBUSTDISTILL_RECORDS": "s3://records"} if role == "promoter" else {}
+        mlflow, prefect = self.exports("mlflow", role), self.exports("prefect")
+        return self._dvc(machine) | mlflow | prefect | self.exports("s3", role) | records
 
     def script(self, service: str, *arguments: str) -> str:
         return scenario.call(INFRA / f"{service}.sh", *arguments, extra=self.settings).stdout
 
-    def exports(self, service: str, name: str) -> dict[str, str]:
+    def exports(self, service: str, *name: str) -> dict[str, str]:
         """What `infra/SERVICE.sh env NAME` exports."""
-        words = shlex.split(self.script(service, "env", name))
+        words = shlex.split(self.script(service, "env", *name))
         return dict(word.split("=", 1) for word in words if word != "export")
 
     def bucket(self, name: str, keys: str | None = None) -> Any:
@@ -138,7 +133,9 @@ class Stack:
         return {f"{flows[each['flow_id']]}/{each['name']}": each["id"] for each in found if each["flow_id"] in flows}
 
     def prefect(self) -> httpx.Client:
-        return httpx.Client(base_url=f"http://127.0.0.1:{self.ports['PREFECT_PORT']}/api", timeout=60)
+        known = self.exports("prefect")
+        user, _, password = known["PREFECT_API_AUTH_STRING"].partition(":")
+        return httpx.Client(base_url=known["PREFECT_API_URL"], auth=(user, password), timeout=60)
 
     def run(self, deployment: str) -> dict[str, Any]:
         """A run of a deployment by the worker, when it has ended."""
@@ -147,6 +144,18 @@ class Stack:
             run = api.post(f"/deployments/{found[deployment]}/create_flow_run", json={}).json()["id"]
             wait_for(lambda: api.get(f"/flow_runs/{run}").json()["state_type"] in TERMINAL, self.log.read_text)
             return dict(api.get(f"/flow_runs/{run}").json())
+
+    def handed_over(self) -> dict[str, Any]:
+        """The run that the event of a waiting candidate has started, when it has ended."""
+        with self.prefect() as api:
+            asked = {"deployments": {"id": {"any_": [self._deployments(api)["promote/digits"]]}}}
+
+            def ended() -> list[dict[str, Any]]:
+                runs = api.post("/flow_runs/filter", json=asked).json()
+                return [run for run in runs if run["state_type"] in TERMINAL]
+
+            wait_for(lambda: bool(ended()), self.log.read_text)
+            return ended()[0]
 
     def family(self) -> list[psutil.Process]:
         """Every process that belongs to this stack: by its place on a command line or in its environment."""

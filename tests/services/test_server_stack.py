@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +16,11 @@ import botocore.exceptions
 import psutil
 import pytest
 import scenario
-from server_stack import SEEDED, Stack
+from server_stack import Stack
 
 from robustdistill.actions.data import tree_digest
-from robustdistill.errors import ServiceRefused
-from robustdistill.services import dvc_cli, dvc_remote, git_cli
+from robustdistill.errors import ServiceFailed, ServiceRefused
+from robustdistill.services import dvc_cli, dvc_remote, git_cli, s3_records
 from robustdistill.services.mlflow_store import Store
 from robustdistill.stages.catalog import STAGES
 
@@ -53,12 +54,11 @@ def _ask(stack: Stack, database: str, query: str, *, role: str | None = None) ->
         connection.close()
 
 
-def _store(stack: Stack) -> Store:
-    return Store.open(stack.client()["MLFLOW_TRACKING_URI"], Path("unused"))
-
-
 def _champion(stack: Stack) -> int:
-    return _store(stack).registry.aliases("digits")["champion"]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in stack.exports("mlflow", "reader").items():
+            patch.setenv(name, value)
+        return Store.open(None, Path("unused")).registry.aliases("digits")["champion"]
 
 
 def _bytes(root: Path) -> dict[str, str]:
@@ -66,16 +66,19 @@ def _bytes(root: Path) -> dict[str, str]:
     return {path: tree_digest(root / path) for path in ("data", *(stage.out for stage in STAGES.values()))}
 
 
-def test_a_worker_retrains_and_promotes(stack: Stack) -> None:
-    """From raw data: runs and registry in PostgreSQL, files in S3, data and results in the bucket of their own."""
+def test_a_trainers_worker_retrains_and_a_promoters_promotes(stack: Stack) -> None:
+    """From raw data: runs and registry in PostgreSQL, files in S3, data and results in the bucket of their own, the
+    promotion's record in a locked one."""
     run = stack.run("retrain/digits")
     assert (run["state"]["type"], run["state"]["name"]) == ("COMPLETED", "Completed"), stack.log.read_text()
-    summary = scenario.read(stack.workspace, ".work", "summary.json")
-    assert summary["outcome"] == "promoted" and scenario.ran(summary) == set(STAGES)
+    assert "waits for the promoter (these credentials may not move it)" in run["state"]["message"]
+    moved = stack.handed_over()
+    assert (moved["state"]["type"], moved["state"]["name"]) == ("COMPLETED", "Completed"), stack.log.read_text()
+    assert scenario.read(stack.workspace, ".work", "summary.json")["outcome"] == "promoted"
     assert not (stack.workspace / ".work" / "mlflow.db").exists()
 
     states = _ask(stack, "mlflow", "select status, count(*) from runs group by status")
-    assert states == [("FINISHED", 1 + len(STAGES))]
+    assert states == [("FINISHED", 2 + len(STAGES))]
     versions = dict(_ask(stack, "mlflow", "select name, count(*) from model_versions group by name"))
     assert versions == {"digits": 1, "digits-candidates": 1}
     assert _ask(stack, "mlflow", "select alias, version from registered_model_aliases where name = 'digits'") == [
@@ -92,6 +95,45 @@ def test_a_worker_retrains_and_promotes(stack: Stack) -> None:
         assert f"digits/files/md5/{digest[:2]}/{digest[2:]}" in pushed, name
 
 
+def test_the_record_of_a_promotion_is_kept_and_locked(stack: Stack) -> None:
+    """Of the one promotion, one object, which neither the promoter nor the owner of the bucket can delete."""
+    [item] = stack.bucket("records", "reader").objects.all()
+    assert re.fullmatch(r"digits/\d{8}T\d{6}Z-[0-9a-f]{64}\.json", item.key)
+    told = json.loads(item.get()["Body"].read())
+    assert (told["kind"], told["version"], told["by"]) == ("promotion", 1, "the promoter's worker")
+    assert json.loads(told["record"])["verdict"]["verdict"] == "pass"
+    assert not list((stack.workspace / ".work" / "records").rglob("*.json"))
+    [version] = stack.bucket("records", "owner").object_versions.all()
+    for user in ("promoter", "owner"):
+        with pytest.raises(botocore.exceptions.ClientError, match="AccessDenied"):
+            stack.bucket("records", user).Object(item.key).Version(version.id).delete()
+
+
+def test_a_lock_of_its_own_goes_with_a_record(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put twice: with If-None-Match or without, the key names the content."""
+    for name, value in stack.client().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("ROBUSTDISTILL_RECORDS", "s3://records/tried")
+    monkeypatch.setenv("ROBUSTDISTILL_RECORDS_LOCK", "GOVERNANCE 2")
+    for _ in range(2):
+        s3_records.Records.named().put("digits/x.json", b"{}")
+    kept = stack.bucket("records", "promoter").Object("tried/digits/x.json")
+    assert kept.object_lock_mode == "GOVERNANCE" and kept.get()["Body"].read() == b"{}"
+    monkeypatch.setenv("ROBUSTDISTILL_RECORDS", "s3://robustdistill/tried")  # a bucket without a lock
+    with pytest.raises(ServiceFailed):
+        s3_records.Records.named().put("digits/x.json", b"{}")
+
+
+def test_a_trainer_by_hand_hands_over_too(stack: Stack) -> None:
+    """An unchanged student that is champion stays; a trainer may not roll back."""
+    result = scenario.flow("retrain", stack.workspace, extra=stack.client(role="trainer"))
+    assert result["outcome"] == "unchanged" and scenario.ran(result) == set()
+    words = ("--rollback", "--by", "a test", "--why", "tried")
+    error = scenario.flow("promote", stack.workspace, *words, expect=2, extra=stack.client(role="trainer"))["error"]
+    assert "no earlier champion" in error["cause"]
+    assert _champion(stack) == 1
+
+
 def test_a_clone_on_another_machine_has_the_same_bytes_and_retrains_nothing(stack: Stack) -> None:
     clone = stack.place / "second" / "digits"
     git_cli.git(stack.place, "clone", "--quiet", str(stack.workspace), str(clone))
@@ -106,7 +148,12 @@ def test_a_clone_on_another_machine_has_the_same_bytes_and_retrains_nothing(stac
 def test_each_service_lets_in_only_its_own(stack: Stack) -> None:
     import psycopg2
 
-    for role, database in (("mlflow", "prefect"), ("prefect", "mlflow"), ("mlflow", "postgres")):
+    for role, database in (
+        ("mlflow", "prefect"),
+        ("prefect", "mlflow"),
+        ("mlflow", "mlflow_auth"),
+        ("mlflow", "postgres"),
+    ):
         with pytest.raises(psycopg2.OperationalError, match="permission denied"):
             _ask(stack, database, "select 1", role=role)
     for bucket, user in (("mlflow", "robustdistill"), ("robustdistill", "mlflow")):
@@ -119,19 +166,27 @@ def test_each_service_lets_in_only_its_own(stack: Stack) -> None:
 
 
 def test_the_worker_knows_no_database_and_not_mlflows_bucket(stack: Stack) -> None:
-    [worker] = [process for process in stack.family() if "worker start" in " ".join(process.cmdline())]
-    known = "\n".join(worker.environ().values())
-    assert stack.exports("s3", "robustdistill")["AWS_SECRET_ACCESS_KEY"] in known
-    for service, name in (("postgres", "mlflow"), ("postgres", "prefect"), ("postgres", "admin"), ("s3", "mlflow")):
-        for secret in _passwords(stack.exports(service, name)):
-            assert secret not in known
+    workers = {process for process in stack.family() if "worker start" in " ".join(process.cmdline())}
+    told = {"promoter" in " ".join(process.cmdline()): "\n".join(process.environ().values()) for process in workers}
+    assert told.keys() == {False, True}
+    roles = {False: "trainer", True: "promoter"}
+    foreign = [("postgres", name) for name in ("mlflow", "mlflow_auth", "prefect", "admin")]
+    foreign += [("s3", name) for name in ("mlflow", "robustdistill", "owner")] + [("mlflow", "admin")]
+    for kind, known in told.items():
+        for service in ("s3", "mlflow"):
+            assert all(secret in known for secret in _passwords(stack.exports(service, roles[kind])))
+            assert not any(secret in known for secret in _passwords(stack.exports(service, roles[not kind])))
+        for service, name in foreign:
+            for secret in _passwords(stack.exports(service, name)):
+                assert secret not in known
     for process in stack.family():  # a command line can be read by everybody
         for secret in _secrets(stack).values():
             assert secret not in " ".join(process.cmdline())
 
 
 def _passwords(exports: dict[str, str]) -> list[str]:
-    return [exports[key] for key in ("PGPASSWORD", "AWS_SECRET_ACCESS_KEY") if key in exports]
+    kinds = ("PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD")
+    return [exports[key] for key in kinds if key in exports]
 
 
 def test_refused_credentials_are_said_and_the_next_run_pushes(stack: Stack) -> None:
@@ -191,7 +246,7 @@ def test_with_s3_down_the_work_is_kept_and_the_next_run_pushes_it(stack: Stack) 
 
 def _secrets(stack: Stack) -> dict[str, str]:
     """Every password and key there is, by where it lies."""
-    found = {"MLflow's client": SEEDED}
+    found: dict[str, str] = {}
     for path in [*(stack.place / "stack").glob("*/secrets/*"), *(stack.place / "stack" / "s3" / "keys").iterdir()]:
         text = path.read_text()
         words = [line.partition("key = ")[2] for line in text.splitlines()] if "[" in text else text.split()[-1:]
@@ -202,11 +257,11 @@ def _secrets(stack: Stack) -> dict[str, str]:
 def _produced(stack: Stack) -> Iterator[tuple[str, bytes]]:
     """All that is kept or written: both databases, both buckets, both workspaces with their history, all logs."""
     admin = scenario.environment(stack.exports("postgres", "admin"))
-    for database in ("mlflow", "prefect"):
+    for database in ("mlflow", "mlflow_auth", "prefect"):
         dump = subprocess.run(["pg_dump", database], env=admin, capture_output=True, check=True)
         yield f"database {database}", dump.stdout
-    for name in ("mlflow", "robustdistill"):
-        for item in stack.bucket(name).objects.all():
+    for name, user in (("mlflow", "mlflow"), ("robustdistill", "reader"), ("records", "reader")):
+        for item in stack.bucket(name, user).objects.all():
             yield f"s3://{name}/{item.key}", item.get()["Body"].read()
     for machine in ("first", "second"):
         yield f"history of {machine}", git_cli.git(stack.place / machine / "digits", "log", "--patch", "--all").encode()
@@ -221,7 +276,7 @@ def _produced(stack: Stack) -> Iterator[tuple[str, bytes]]:
 
 def test_no_secret_is_kept_anywhere(stack: Stack) -> None:
     secrets = _secrets(stack)
-    assert len(secrets) >= 9
+    assert len(secrets) >= 18
     read, told = 0, set()
     for place, content in _produced(stack):
         read += 1

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from robustdistill.actions import chain, champion, decide, drift, looks, promote, references
+from robustdistill.actions import chain, champion, decide, drift, looks, promote, records, references
 from robustdistill.actions.register import candidates
 from robustdistill.actions.replay import replay
 from robustdistill.actions.rescored import rescored
@@ -85,7 +85,8 @@ def promote_candidate(current: Session, version: int, result: Verdict, *, by: st
         record={"run": current.run, "why": why, "replayed": replayed._asdict()}, by=by, work=workspace.work,
     )  # fmt: skip
     held = champion.place(workspace.name, done.version)
-    return _summary(current, "promoted", f"{workspace.name} version {done.version} is champion", record, [here, held])
+    sentence = f"{workspace.name} version {done.version} is champion{records.owed(workspace.work)}"
+    return _summary(current, "promoted", sentence, record, [here, held])
 
 
 def roll_back(current: Session, version: int | None, *, by: str, why: str) -> Summary:
@@ -93,6 +94,7 @@ def roll_back(current: Session, version: int | None, *, by: str, why: str) -> Su
     name = current.workspace.name
     done = promote.rollback(current.store, name, version, by=by, why=why, work=current.workspace.work)
     sentence = f"{name} version {done.version} is champion again; it was version {done.previous}"
+    sentence += records.owed(current.workspace.work)
     return _summary(current, "promoted", sentence, None, [champion.place(name, done.version)])
 
 

@@ -10,13 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robustdistill.actions import champion, looks, package, promote, reconcile, record, references, register, teacher
-from robustdistill.actions.intent import CHALLENGER
+from robustdistill.actions import (
+    champion,
+    looks,
+    package,
+    promote,
+    reconcile,
+    record,
+    records,
+    references,
+    register,
+    teacher,
+)
+from robustdistill.actions.intent import CHALLENGER, WAITING
 from robustdistill.actions.replay import replay
 from robustdistill.actions.session import Session
 from robustdistill.actions.summary import Outcome
 from robustdistill.actions.version import require_unaltered_results
-from robustdistill.errors import BadInput, GateRefused, ServiceFailed, Unhealthy
+from robustdistill.errors import BadInput, GateRefused, ServiceFailed, ServiceRefused, Unhealthy
 from robustdistill.gate.qualify import qualify
 from robustdistill.gate.rules import require_known
 from robustdistill.gate.scorecard import Evidence
@@ -40,14 +51,25 @@ class Decision:
 
 
 def reconciled(current: Session, *, dry_run: bool = False) -> list[str]:
-    """Completes or drops a promotion that a crash left, unless in a dry run, which moves nothing; ends runs whose
-    process is gone. Says what was done."""
+    """Completes or drops a promotion that a crash left, and pushes records that are owed, unless in a dry run, which
+    moves nothing; ends runs whose process is gone. Says what was done. What these credentials may not mend is left to
+    the promoter."""
     workspace, store = current.workspace, current.store
-    done = [] if dry_run else reconcile.reconcile(store, workspace.name, workspace.work)
+    done = [] if dry_run else _mended(current)
     done += [f"run {name} was killed" for name in record.reap(store, workspace.name)]
     for sentence in done:
         Journal(workspace.journal, "reconcile").write("note", message=sentence)
     return done
+
+
+def _mended(current: Session) -> list[str]:
+    workspace, store = current.workspace, current.store
+    try:
+        done = reconcile.reconcile(store, workspace.name, workspace.work)
+    except ServiceRefused:
+        current.awaits = f"a promotion of {workspace.name} that was cut short"
+        done = [f"{current.awaits} is left as it is: these credentials may not mend it, the promoter's next run does"]
+    return [*done, *filter(None, [records.push(workspace.work)])]
 
 
 def require_sound_policy(workspace: Workspace) -> None:
@@ -199,17 +221,23 @@ def settle(current: Session, candidate: register.Registered, result: Verdict) ->
         waits += f"; until then {champion.stays(store, name)}"
         place = champion.place(candidate.name, candidate.version, CHALLENGER)
         return Decision("challenger", waits, record, [*_held(current), place])
+    if workspace.policy().promote == "promoter":
+        return _offered(current, candidate, record, "promote: promoter")
     replayed = replay(
         champion.require(store, candidate.name, candidate.version, workspace.work / "models"),
         workspace.artifacts / "adversaries",
         evidence(workspace, "student"),
     )
-    promoted = promote.promote(
-        store, name, candidate.version, verdict=record, record=provenance(current) | {"replayed": replayed._asdict()},
-        by=f"flow for {getpass.getuser()}", work=workspace.work,
-    )  # fmt: skip
+    try:
+        promoted = promote.promote(
+            store, name, candidate.version, verdict=record,
+            record=provenance(current) | {"replayed": replayed._asdict()},
+            by=f"flow for {getpass.getuser()}", work=workspace.work,
+        )  # fmt: skip
+    except ServiceRefused:
+        return _offered(current, candidate, record, "these credentials may not move it")
     before = f", before it version {promoted.previous}" if promoted.previous else ""
-    sentence = f"{name} version {promoted.version} is champion{before}"
+    sentence = f"{name} version {promoted.version} is champion{before}{records.owed(workspace.work)}"
     return Decision("promoted", sentence, record, [here, champion.place(name, promoted.version)])
 
 
@@ -222,10 +250,23 @@ def foreseen(current: Session, result: Verdict) -> Decision:
         sentence = unmoved.sentence
     elif result.verdict == "challenger" or current.incomparable:
         sentence = f"{here} passed and would wait as `challenger`{_because(current)}; {stays}"
+    elif workspace.policy().promote == "promoter":
+        sentence = f"{here} passed and would wait for the promoter (promote: promoter); {stays}"
     else:
         replay(export, workspace.artifacts / "adversaries", evidence(workspace, "student"))
         sentence = f"{here} passed and would be promoted; {stays}"
     return Decision("dry run", sentence, result.to_json(), _held(current))
+
+
+def _offered(current: Session, candidate: register.Registered, record: Mapping[str, Any], because: str) -> Decision:
+    """Left to the promoter, whose flow is called when this run has ended and frees the workspace."""
+    store, name = current.store, current.workspace.name
+    promote.offer(store, name, candidate.version, verdict=record, run=current.run)
+    current.awaits = f"{candidate.name} version {candidate.version}"
+    waits = f"{current.awaits} passed and waits for the promoter ({because}); until then {champion.stays(store, name)}"
+    return Decision(
+        "waiting", waits, record, [*_held(current), champion.place(candidate.name, candidate.version, WAITING)]
+    )
 
 
 def _held(current: Session) -> list[str]:

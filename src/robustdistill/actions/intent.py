@@ -16,14 +16,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from robustdistill.actions import owner, package
+from robustdistill.actions import owner, package, records
 from robustdistill.actions.register import READ, SHA, candidates
-from robustdistill.errors import BadInput, ServiceFailed
+from robustdistill.errors import BadInput, ServiceFailed, ServiceRefused
 from robustdistill.services.mlflow_registry import VERSION_TAG_LENGTH, Registry
 from robustdistill.services.mlflow_store import Store
 from robustdistill.workspace import write_atomically
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
+WAITING = "waiting"  # of NAME-candidates: passed, and left to who may move the champion
 TAG = "robustdistill.intent"  # on the registered model while a promotion is under way
 TOKEN = "robustdistill.token"  # on a version: the intent it came from
 RECORD = "robustdistill.record"
@@ -84,9 +85,16 @@ def path(work: Path) -> Path:
 
 
 def declare(store: Store, intent: Intent, work: Path) -> None:
-    """Writes the intent where this machine finds it again, and where every other does."""
+    """Writes the intent where this machine finds it again, and where every other does.
+
+    Raises ServiceRefused, and leaves nothing, for a user who may not write to NAME.
+    """
     write_atomically(path(work), intent.dumps() + "\n")
-    store.registry.tag_model(intent.name, TAG, intent.dumps())
+    try:
+        store.registry.tag_model(intent.name, TAG, intent.dumps())
+    except ServiceRefused:
+        forget(work)
+        raise
 
 
 def clear(store: Store, intent: Intent, work: Path) -> None:
@@ -138,13 +146,13 @@ def smoke_test(store: Store, name: str, number: int) -> None:
 def copy(store: Store, intent: Intent, record: Mapping[str, Any]) -> int:
     """The candidate as a new version of NAME that carries the promotion's record from its first moment."""
     source = store.registry.version(candidates(intent.name), intent.candidate or 0)
-    tags = {**source.tags, RECORD: _fitting(record), TOKEN: intent.token, STATE: "promoting"}
+    tags = {**source.tags, RECORD: fitting(record), TOKEN: intent.token, STATE: "promoting"}
     location = f"models:/{source.name}/{source.number}"
     made = store.registry.create(intent.name, location, run=source.run, tags=tags, description=source.description)
     return made.number
 
 
-def _fitting(record: Mapping[str, Any]) -> str:
+def fitting(record: Mapping[str, Any]) -> str:
     """The record as JSON; without the bulk of its details if a tag cannot hold it."""
     text = json.dumps(record, sort_keys=True)
     if len(text) > VERSION_TAG_LENGTH:
@@ -168,11 +176,28 @@ def complete(store: Store, intent: Intent, number: int, work: Path) -> None:
     registry.point(name, CHAMPION, number)
     if intent.kind == "rollback":
         _note_rollback(registry, intent, number)
-    elif registry.aliases(candidates(name)).get(CHALLENGER) == intent.candidate:
-        registry.point(candidates(name), CHALLENGER, None)
+    else:
+        settle(registry, name, intent.candidate)
     registry.tag(name, number, {STATE: "confirmed"})
+    records.owe(work, _told(registry, intent, number))
     write_atomically(work / HELD, json.dumps({"name": name, "version": number}) + "\n")
     clear(store, intent, work)
+
+
+def settle(registry: Registry, name: str, candidate: int | None) -> None:
+    """A candidate that was decided on waits no more."""
+    held = registry.aliases(candidates(name))
+    for alias in (CHALLENGER, WAITING):
+        if held.get(alias) is not None and held[alias] == candidate:
+            registry.point(candidates(name), alias, None)
+
+
+def _told(registry: Registry, intent: Intent, number: int) -> dict[str, Any]:
+    """What is kept for good of a promotion or rollback: the same from whichever start completes it."""
+    told = {key: value for key, value in asdict(intent).items() if key != "owner"}
+    tags = registry.version(intent.name, number).tags
+    kept = {"record": tags.get(RECORD, "")} if intent.kind == "promotion" else {}
+    return {**told, "version": number, "sha256": tags.get(SHA, ""), **kept}
 
 
 def _note_rollback(registry: Registry, intent: Intent, number: int) -> None:

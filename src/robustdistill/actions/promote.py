@@ -9,12 +9,13 @@ from typing import Any
 
 from robustdistill.actions import champion, intent, reconcile
 from robustdistill.actions.absent import already, no_way_back
-from robustdistill.actions.intent import CHALLENGER, CHAMPION, PREVIOUS, Intent
+from robustdistill.actions.intent import CHALLENGER, CHAMPION, PREVIOUS, WAITING, Intent
 from robustdistill.actions.register import candidates, same
 from robustdistill.errors import GateRefused, ServiceFailed
 from robustdistill.services.mlflow_store import Store
 
 PASSED = ("pass", "challenger")
+OFFER = "robustdistill.offer"  # on a candidate that waits for the promoter: the gate's verdict and the run
 
 
 @dataclass(frozen=True)
@@ -103,3 +104,11 @@ def challenger(store: Store, name: str, candidate_version: int) -> None:
     """Marks a candidate that passed the gate and waits for a person. Raises BadInput if there is no such version."""
     store.registry.version(candidates(name), candidate_version)
     store.registry.point(candidates(name), CHALLENGER, candidate_version)
+
+
+def offer(store: Store, name: str, candidate_version: int, *, verdict: Mapping[str, Any], run: str) -> None:
+    """Marks a candidate that passed the gate and waits for who may move the champion; its verdict first, so that what
+    waits always tells why. Any number of times."""
+    told = {"verdict": dict(verdict), "run": run}
+    store.registry.tag(candidates(name), candidate_version, {OFFER: intent.fitting(told)})
+    store.registry.point(candidates(name), WAITING, candidate_version)

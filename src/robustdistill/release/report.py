@@ -38,7 +38,12 @@ HEADLINES = {
     ("teacher", "fail"): "Refused: the teacher is not worth distilling",
     ("teacher", "unhealthy"): "Not decided: the teacher's evaluation cannot be trusted",
 }
-SETTLED = {"promoted": "Promoted", "unchanged": "Passed, nothing to move", "challenger": "Passed, waits for a person"}
+SETTLED = {
+    "promoted": "Promoted",
+    "unchanged": "Passed, nothing to move",
+    "challenger": "Passed, waits for a person",
+    "waiting": "Passed, waits for the promoter",
+}
 TONES = {"pass": "good", "challenger": "good", "fail": "bad", "unhealthy": "warn"}
 ICONS = {"pass": "✓", "fail": "✕", "waived": "~", "informs": "i", "not_applicable": "–"}
 STATUS = {

@@ -58,7 +58,8 @@ MEANINGS = (
     ),
 )
 MISSING = re.compile(
-    r"missing-files|checkout failed for following targets|do not exist neither locally nor on remote|missing cache files",
+    r"missing-files|checkout failed for following targets"
+    r"|do not exist neither locally nor on remote|missing cache files",
     re.IGNORECASE,
 )
 

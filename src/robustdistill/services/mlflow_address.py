@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 from urllib.parse import urlsplit
 
-from robustdistill.errors import BadInput, ServiceFailed
+from robustdistill.errors import BadInput, ServiceFailed, ServiceRefused
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 VARIABLE = "MLFLOW_TRACKING_URI"
 CONNECT_SECONDS = 5.0
+RIGHTS = "export MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD of a user who may do this"
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+REFUSALS = ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED")  # MLflow's names of 403 and 401
 SECRET_VARIABLES = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 
 FORCED = {
@@ -126,7 +128,8 @@ S = TypeVar("S", bound=Reaches)
 
 @contextmanager
 def failures(address: Address) -> Iterator[None]:
-    """What MLflow, its database, the network or the disk raise becomes ServiceFailed, with secrets cut out."""
+    """What MLflow, its database, the network or the disk raise becomes ServiceFailed, with secrets cut out; what this
+    user may not do, ServiceRefused."""
     from mlflow.exceptions import MlflowException
     from requests import RequestException
     from sqlalchemy.exc import SQLAlchemyError
@@ -135,7 +138,9 @@ def failures(address: Address) -> Iterator[None]:
         yield
     except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
         text = address.redact(" ".join(str(error).split()))[:600]
-        raise ServiceFailed(f"MLflow: {text}", where=address.shown) from None  # its own traceback tells the secrets
+        if code(error) in REFUSALS:  # without `from`, as below: its own traceback tells the secrets
+            raise ServiceRefused(f"MLflow: {text}", where=address.shown, fix=RIGHTS) from None
+        raise ServiceFailed(f"MLflow: {text}", where=address.shown) from None
 
 
 def guarded(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
