@@ -45,7 +45,9 @@ def test_by_hand_it_needs_no_server(root: Path, tmp_path: Path) -> None:
     (tmp_path / "inbox" / "2.npz").write_bytes(b"PK and no more")
     arguments = ("--from", str(tmp_path / "inbox"), "--settle", "0")
     found = scenario.flow("watch", root, *arguments)
-    assert (found["outcome"], found["exit_code"]) == ("ingested", 0) and found["sentence"].startswith("1 new file from ")
+    assert (found["outcome"], found["exit_code"]) == ("ingested", 0) and found["sentence"].startswith(
+        "1 new file from "
+    )
     assert "refused 2.npz (" in found["sentence"]
     assert scenario.flow("watch", root, *arguments)["outcome"] == "nothing new"
 
