@@ -87,6 +87,7 @@ def test_a_server_that_is_away_is_a_failed_service(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("source", "endpoint", "fault"),
     [
+        ("", None, "no source"),
         ("s3://", None, "no bucket"),
         ("s3://inbox/x", "127.0.0.1:9000", "no address"),
         ("s3://inbox/x", "http://user:pw@host", "user or password"),

@@ -54,6 +54,8 @@ class Source(Protocol):
 
 def find(source: str, endpoint: str | None, settle: float) -> Source:
     """The place that a person named: s3://BUCKET/PREFIX or a folder. settle: seconds. Raises BadInput."""
+    if not source.strip():
+        raise BadInput("no source is named", where="--from", fix="s3://BUCKET/PREFIX, or a folder")
     if source.startswith("s3://"):
         from robustdistill.services.s3_prefix import Prefix
 
