@@ -20,7 +20,7 @@ from robustdistill.actions import stage
 from robustdistill.actions.stage import Stopped
 from robustdistill.cli import guarded, main
 from robustdistill.cli.errors import Interrupted, Terminated
-from robustdistill.errors import BadInput, GateRefused, RobustDistillError, ServiceFailed, Unhealthy
+from robustdistill.errors import BadInput, GateRefused, OutOfTime, RobustDistillError, ServiceFailed, Unhealthy
 from robustdistill.services import leash
 from robustdistill.stages import catalog
 from robustdistill.workspace import Workspace
@@ -200,7 +200,9 @@ def test_a_record_has_to_say_who_and_why(
 
 def test_the_readme_lists_every_exit_code() -> None:
     listed = (Path(__file__).parents[1] / "README.md").read_text().split("## Exit codes")[1].split("##")[0]
-    errors = [RobustDistillError, GateRefused, BadInput, Unhealthy, ServiceFailed, Interrupted, Terminated]
+    errors = [
+        RobustDistillError, GateRefused, BadInput, Unhealthy, ServiceFailed, OutOfTime, Interrupted, Terminated
+    ]  # fmt: skip
     codes = {0, *(error.exit_code for error in errors)}
     assert {int(number) for number in re.findall(r"(\d+) [a-z]", listed)} == codes
 
