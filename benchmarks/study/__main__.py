@@ -3,10 +3,14 @@
     python -m benchmarks.study run --data fashion_mnist --stage screen --workers 2 --out FOLDER
     python -m benchmarks.study run --data fashion_mnist --stage confirm --workers 2 --out FOLDER
     python -m benchmarks.study table --data fashion_mnist --out FOLDER
+    python -m benchmarks.study pack --data fashion_mnist --out FOLDER --records FILE.jsonl
+    python -m benchmarks.study table --records FILE.jsonl
 
 The screen trains every method once at each size and looks at validation images only; confirm trains the best four and
 the controls with five fresh seeds and judges them on test images by AutoAttack. One JSON for each finished run in
-FOLDER/runs; what is there is not done again, and a training that was killed goes on from its checkpoint.
+FOLDER/runs; what is there is not done again, and a training that was killed goes on from its checkpoint. `pack` puts
+all records into one file, from which the table can be made anew without the models; that of this project's own study is
+benchmarks/study/fashion_mnist.jsonl.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-from benchmarks.study import plan, table
+from benchmarks.study import packed, plan, table
 from benchmarks.study.material import needed
 from benchmarks.study.plan import METHODS, SIZES, TEACHERS, Run
 from benchmarks.study.run import execute
@@ -38,8 +42,9 @@ def arguments_of(given: list[str] | None = None) -> Any:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=["run", "table", "one"], help="one: a single run, --run says which")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the study")
+    parser.add_argument("command", choices=["run", "table", "pack", "one"], help="one: a single run, --run says which")
+    parser.add_argument("--out", type=Path, help="folder of the study")
+    parser.add_argument("--records", type=Path, help="file of packed records, for pack and table")
     parser.add_argument("--data", default="fashion_mnist", choices=["digits", "fashion_mnist"], help="recipe")
     parser.add_argument("--path", type=Path, default=None, help="where the raw data are, if not in the usual place")
     parser.add_argument("--stage", default="screen", choices=["screen", "confirm"])
@@ -55,7 +60,12 @@ def arguments_of(given: list[str] | None = None) -> Any:
     parser.add_argument("--n", type=int, default=1000, help="test images of the confirmation")
     parser.add_argument("--autoattack", default="standard", choices=["standard", "none"])
     parser.add_argument("--run", default=None, help=argparse.SUPPRESS)
-    return parser.parse_args(given)
+    found = parser.parse_args(given)
+    if found.out is None and not (found.command == "table" and found.records):
+        parser.error("--out is needed, or for a table --records")
+    if found.command == "pack" and found.records is None:
+        parser.error("pack needs --records")
+    return found
 
 
 def world_of(arguments: Any) -> World:
@@ -117,10 +127,16 @@ def main(given: list[str] | None = None) -> None:
     given = sys.argv[1:] if given is None else given
     arguments = arguments_of(given)
     try:
-        if arguments.command == "table":
-            print(table.write(world_of(arguments)))
+        if arguments.command == "table" and arguments.records:
+            print(table.text(packed.read(arguments.records)))
             return
         world = world_of(arguments)
+        if arguments.command == "table":
+            print(table.write(world))
+            return
+        if arguments.command == "pack":
+            packed.write(world.records(), arguments.records)
+            return
         apply(world.compute)
         if arguments.command == "one":
             _one(named(arguments.run), world)

@@ -167,14 +167,18 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def text(records: Sequence[Record]) -> str:
+    """The tables of both stages as markdown. All records are of one study."""
+    settings = ", ".join(f"{key} {value}" for key, value in records[0]["settings"].items()) if records else "no record"
+    return f"# Study: {settings}\n\n" + "\n".join(markdown(records, stage) for stage in ("screen", "confirm"))
+
+
 def write(world: World) -> str:
     """table.md and one picture for each stage in the study's folder; the text of the former."""
     records = world.records()
-    settings = ", ".join(f"{key} {value}" for key, value in vars(world.settings).items())
-    text = f"# Study: {settings}\n\n" + "\n".join(markdown(records, stage) for stage in ("screen", "confirm"))
-    write_atomically(world.out / "table.md", text)
+    write_atomically(world.out / "table.md", text(records))
     for stage in ("screen", "confirm"):
         rows = lines(records, stage)
         if rows:
             plot.draw(rows, world.out / f"{stage}.png")
-    return text
+    return text(records)

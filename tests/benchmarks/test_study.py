@@ -135,3 +135,26 @@ def test_verdicts_come_back_from_their_string() -> None:
 
     flags = torch.arange(37).remainder(3).eq(0).numpy()
     assert (unpack(pack(flags), 37) == flags).all() and len(pack(flags)) == 10
+
+
+def test_packed_records_make_the_same_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from benchmarks.study import __main__ as study
+    from benchmarks.study import packed, table
+
+    own = CHECKOUT / "benchmarks" / "study" / "fashion_mnist.jsonl"
+    records = packed.read(own)
+    packed.write([{**record, "curve": [1]} for record in records], tmp_path / "again.jsonl")
+    assert packed.read(tmp_path / "again.jsonl") == records
+    study.main(["table", "--records", str(tmp_path / "again.jsonl")])
+    assert capsys.readouterr().out == table.text(records) + "\n"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"run": 1}'])
+def test_other_files_are_no_records(tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from benchmarks.study import __main__ as study
+
+    (tmp_path / "records.jsonl").write_text(text, encoding="utf-8")
+    with pytest.raises(SystemExit) as ended:
+        study.main(["table", "--records", str(tmp_path / "records.jsonl")])
+    assert ended.value.code == 2
+    assert "records.jsonl" in capsys.readouterr().err
