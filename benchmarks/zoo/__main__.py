@@ -38,7 +38,6 @@ from robustdistill.judge.subject import Subject
 from robustdistill.stages.tools import Tools
 from robustdistill.threat import ThreatModel
 
-CLAIM, ONE_STEP = "pgd-20", "fgsm"  # rows of the recipe's protocol
 QUICK: dict[str, Any] = {
     "attacks": [
         {"name": "fgsm"},
@@ -63,12 +62,9 @@ def judged(animal: Animal, model: nn.Module, sample: Sample, threat: ThreatModel
     try:
         found = evaluate(subject, sample, threat, protocol, tools)
     except BadInput as error:
-        return {"claimed": None, "judged": None, "standing": [], "failed": [], "refused": error.cause}
-    rows = {row.name: float(row.right.mean()) for row in found.trial.rows}
+        return {"judged": None, "standing": [], "failed": [], "refused": error.cause}
     failed = [check["name"] for check in found.card["health"] if not check["ok"] and check["level"] == "error"]
     return {
-        "claimed": rows[CLAIM],
-        "one_step": rows[ONE_STEP],
         "judged": float(found.trial.standing.mean()),
         "standing": found.trial.standing.nonzero()[0].tolist(),
         "failed": failed,
@@ -80,12 +76,16 @@ def measured(animal: Animal, found: Prepared, sample: Sample, arguments: Any) ->
     begun = time.process_time()
     net, threat = trained(animal.net, animal.seed, found, arguments), threat_of(animal.net, found)
     part = judged(animal, animal.judged(net), sample, threat, arguments)
-    if animal.kind not in ("honest", "original"):
+    if animal.suspicious:
         mask, classes = animal.attacked(net)
         part["left"] = adaptive.left(mask, sample, threat, classes, random=animal.kind == "random")
         part["adaptive"] = part["left"]["all"]
     if animal.kind == "detector":
         part["claimed"] = adaptive.claimed_by_detector(net, sample, threat)
+    elif animal.suspicious:
+        part["claimed"] = adaptive.claimed(animal.judged(net), sample, threat)
+    if animal.kind == "overfitted":
+        part["one_step"] = adaptive.claimed(net, sample, threat, adaptive.ONE_STEP)
     return {"kind": animal.kind, "eps": threat.eps, **part, "cpu_seconds": round(time.process_time() - begun, 1)}
 
 

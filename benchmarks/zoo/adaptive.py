@@ -19,6 +19,7 @@ from robustdistill.threat import ThreatModel
 
 ATTACK: Spec = {"name": "pgd", "steps": 40, "goal": "margin", "keep": "best"}
 CLAIM: Spec = {"name": "pgd", "steps": 20}
+ONE_STEP: Spec = {"name": "fgsm"}
 EOT = 8  # forward passes of an expectation
 KNOWN = 999  # the call whose noise an attacker waits for, who knows how often the model was asked
 
@@ -59,9 +60,19 @@ def left(mask: Mask, sample: Sample, threat: ThreatModel, classes: int, *, rando
     return found | {"all": float(standing.mean())}
 
 
+def claimed(model: nn.Module, sample: Sample, threat: ThreatModel, spec: Spec = CLAIM) -> float:
+    """What a plain attack on the model as it is leaves: whoever looks no further claims this."""
+    x_adv = _plain(model, sample, threat, spec)
+    subject = Subject.of_module(model, shape=sample.x.shape[1:], classes=10)
+    return float(subject.reply(x_adv, sample.y).right.mean())
+
+
 def claimed_by_detector(net: nn.Module, sample: Sample, threat: ThreatModel) -> float:
-    """What PGD-20 on the net leaves where an input that is suspected counts as a success of the defence."""
-    batch = sample.batch(np.arange(len(sample)))
-    x_adv = build(CLAIM, "zoo")(TorchTarget(net), batch, threat, Draws(derive("claim")))
-    right = (net(x_adv).argmax(1) == sample.y) | suspected(net, x_adv)
-    return float(right.float().mean())
+    """The same on the net behind a detector, where an input that is suspected counts as a success of the defence."""
+    x_adv = _plain(net, sample, threat, CLAIM)
+    return float(((net(x_adv).argmax(1) == sample.y) | suspected(net, x_adv)).float().mean())
+
+
+def _plain(model: nn.Module, sample: Sample, threat: ThreatModel, spec: Spec) -> Tensor:
+    target = TorchTarget(Subject.of_module(model, shape=sample.x.shape[1:], classes=10).model)
+    return build(spec, "zoo")(target, sample.batch(np.arange(len(sample))), threat, Draws(derive("claim")))

@@ -30,6 +30,10 @@ class Animal:
     def name(self) -> str:
         return f"{self.label}-{self.seed}"
 
+    @property
+    def suspicious(self) -> bool:
+        return self.kind not in ("honest", "original")
+
     def judged(self, net: nn.Module) -> nn.Module:
         """A fresh one: some change with what they are asked."""
         return net if self.how is None else Mask(net, self.how)

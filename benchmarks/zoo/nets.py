@@ -75,7 +75,9 @@ HONEST = {
     "rslad-half": Net({"name": "rslad", "attack": SOFT}, HALF, "pgd_at-half"),
 }
 OTHERS = {
-    **{name: Net(Disturbed(name), HALF, last=True) for name in DISTURB},
+    "noise": Net(Disturbed("noise"), last=True),
+    "dropout": Net(Disturbed("dropout"), HALF, last=True),
+    "resize": Net(Disturbed("resize"), HALF, last=True),
     "hot": Net(Softened(), HALF, last=True),
     "distilled": Net(Softened(), HALF, "hot", last=True),
     "fgsm": Net({"name": "pgd_at", "attack": ONE_STEP}, 0.3, size="micro", epochs=2, last=True),

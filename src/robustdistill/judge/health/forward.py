@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from robustdistill.attacks import Access
+from robustdistill.judge.anew import NotAsked
 from robustdistill.judge.health.check import Check, limit
 from robustdistill.judge.subject import BATCH
 from robustdistill.judge.trial import Trial
@@ -70,13 +71,22 @@ def _smooth(trial: Trial, x: Tensor, once: Tensor) -> Check:
 
 
 def _history(trial: Trial, x: Tensor, once: Tensor) -> Check:
-    """The logits before the first attack and after the last; and a copy made before, which sees the attacked first."""
-    gap = _gap(once, trial.first)
+    """The logits before the first attack and after the last; of a copy made before, which sees the attacked inputs
+    first; and of a fresh process, which does so, too."""
+    worst, where = trial.worst[:BATCH], "in this process, where alone it was asked"
+    now, found = trial.subject.logits(worst), list[tuple[Tensor, Tensor]]()
     if trial.fresh is not None:
         with torch.no_grad():
-            attacked, clean = trial.fresh(trial.worst[:BATCH]), trial.fresh(x)
-        gap = max(gap, _gap(clean, trial.first), _gap(attacked, trial.subject.logits(trial.worst[:BATCH])))
-    return limit("history", gap, ROUNDING, f"what the model was asked before changes the logits by {gap:.2g}")
+            found.append((trial.fresh(worst), trial.fresh(x)))
+    if trial.subject.anew is not None:
+        try:
+            found.append(trial.subject.anew.answers(worst, x))
+            where = "in this process or in a fresh one"
+        except NotAsked as error:
+            where = f"in this process; a fresh one could not be asked: {error}"
+    gaps = [max(_gap(attacked, now), _gap(clean, trial.first)) for attacked, clean in found]
+    gap = max([_gap(once, trial.first), *gaps])
+    return limit("history", gap, ROUNDING, f"what the model was asked before changes the logits by {gap:.2g} {where}")
 
 
 def _gap(found: Tensor, expected: Tensor) -> float:
