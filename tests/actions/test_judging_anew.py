@@ -26,7 +26,7 @@ class Remembers(Blocks):
         logits = super().forward(x)
         if not FIRST:
             FIRST.append(float(x.mean()) * 100 % 1)
-        logits[:, 0] += 0.02 * FIRST[0]
+        logits[:, 0] += FIRST[0]
         return logits
 """
 
@@ -48,7 +48,7 @@ def test_what_a_process_remembers_is_found_by_a_fresh_one(
 ) -> None:
     (asked / "remembers.py").write_text(REMEMBERS)
     found = history(json.loads(judge("remembers:Remembers", "--quick", "--json")[1]))
-    assert not found["ok"] and found["value"] > 10 * found["threshold"] and "a fresh one" in found["sentence"]
+    assert not found["ok"] and found["value"] > 10 * found["threshold"] and "a fresh one" in found["sentence"], found
     monkeypatch.setattr(judge_target, "command", lambda *_: None)
     alone = history(json.loads(judge("remembers:Remembers", "--quick", "--json", "--again")[1]))
     assert alone["ok"] and "where alone it was asked" in alone["sentence"]

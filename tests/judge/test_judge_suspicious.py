@@ -144,6 +144,16 @@ def infinite(model: Odd, x: Tensor, z: Tensor) -> Tensor:
     return torch.where(z == z.amax(1, keepdim=True), torch.inf, z)
 
 
+def abstains(model: Odd, x: Tensor, z: Tensor) -> Tensor:
+    return torch.where(x[:, :1, 0, 0] > 0.5, torch.nan, z)
+
+
+def test_abstaining_by_nan_is_no_randomness(make: Make) -> None:
+    found = judge_it(make(4), abstains, attacks=[{"name": "fgsm"}])
+    assert "finite_logits" in errors(found)
+    assert not errors(found) & {"deterministic", "batch_order", "batch_of_one", "history", "gradient_mode", "smooth"}
+
+
 @pytest.mark.parametrize("how", [tied, infinite])
 def test_an_answer_that_is_none_counts_as_wrong(make: Make, how: Callable[..., Tensor]) -> None:
     assert not judge_it(make(4), how, attacks=[{"name": "fgsm"}]).trial.clean.any()

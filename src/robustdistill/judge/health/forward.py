@@ -27,7 +27,7 @@ def forward(trial: Trial) -> Iterator[Check]:
     once, again = subject.logits(x), subject.logits(x)
     bad = int((~torch.isfinite(subject.logits(trial.worst))).sum() + (~torch.isfinite(once)).sum())
     yield limit("finite_logits", bad, 0, f"{bad} logits on clean and attacked inputs are not finite numbers")
-    drift = float((once - again).abs().max())
+    drift = float(_difference(again, once).max())
     yield limit("deterministic", drift, 0.0, f"the same inputs twice give logits that differ by at most {drift:.2g}")
     yield from _company(trial, x, once)
     yield _history(trial, x, once)
@@ -65,7 +65,7 @@ def _smooth(trial: Trial, x: Tensor, once: Tensor) -> Check:
     """Noise seeded by the input is the same when asked twice, and another one next to it. Median over the examples."""
     size = NUDGE * (trial.threat.high - trial.threat.low)
     nudged = torch.where(x + size > trial.threat.high, x - size, x + size)
-    change = (trial.subject.logits(nudged) - once).abs().amax(1) / once.abs().amax().clamp_min(1e-12)
+    change = _difference(trial.subject.logits(nudged), once).amax(1) / _largest(once)
     value = float(change.median())
     return limit("smooth", value, JUMP, f"a change of {NUDGE:.0e} of the box moves the logits by {value:.2g} (median)")
 
@@ -90,9 +90,17 @@ def _history(trial: Trial, x: Tensor, once: Tensor) -> Check:
 
 
 def _gap(found: Tensor, expected: Tensor) -> float:
-    """Largest difference, relative to the largest logit; where both are the same non-number there is none."""
-    difference = torch.where(found == expected, torch.zeros_like(expected), (found - expected).abs())
-    both = torch.isnan(found) & torch.isnan(expected)
-    size = expected[torch.isfinite(expected)].abs()
-    largest = float(size.max()) if len(size) else 1.0
-    return float(torch.where(both, torch.zeros_like(expected), difference).max()) / max(largest, 1e-12)
+    """Largest difference, relative to the largest logit."""
+    return float(_difference(found, expected).max()) / _largest(expected)
+
+
+def _difference(found: Tensor, expected: Tensor) -> Tensor:
+    """|found − expected|; where both are the same non-number there is none."""
+    same = (found == expected) | (torch.isnan(found) & torch.isnan(expected))
+    return torch.where(same, torch.zeros_like(expected), (found - expected).abs())
+
+
+def _largest(logits: Tensor) -> float:
+    """The largest finite one, in size; 1 where there is none."""
+    size = logits[torch.isfinite(logits)].abs()
+    return max(float(size.max()) if len(size) else 1.0, 1e-12)
