@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of models, parts and results.json")
     parser.add_argument("--seeds", type=int, nargs="+", default=[31, 32, 33], help="suspicious ones are of the first")
     parser.add_argument("--only", nargs="+", default=[], metavar="MODEL", help="these, such as noise-31")
-    parser.add_argument("--n", type=int, default=250, help="test images, at most 256")
+    parser.add_argument("--n", type=int, default=200, help="test images, at most 256")
     parser.add_argument("--epochs", type=int, default=20, help="of each training")
     parser.add_argument("--quick", action="store_true", help="fewer steps and queries, without AutoAttack")
     arguments = parser.parse_args()

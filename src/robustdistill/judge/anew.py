@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-PATIENCE = 60.0  # seconds, for a model that is slow to load
+PATIENCE = 300.0  # seconds: a model may be slow to load, and a machine busy
 
 
 class NotAsked(Exception):

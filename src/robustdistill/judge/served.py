@@ -96,13 +96,14 @@ def traced(module: nn.Module, x: Tensor) -> Served | None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter prints the whole graph of what it cannot export, between the lines of `judge --json` too."""
-    before = torch._C._jit_is_onnx_log_enabled()
-    torch._C._jit_set_onnx_log_enabled(False)
+    """The exporter prints the whole graph of what it cannot export to the real stdout, into the JSON of `judge --json`,
+    too; its own switch is turned on again by itself (it asks whether a function is true, not what it returns)."""
+    log = torch._C._jit_onnx_log
+    torch._C._jit_onnx_log = lambda *_: None
     try:
         yield
     finally:
-        torch._C._jit_set_onnx_log_enabled(before)
+        torch._C._jit_onnx_log = log
 
 
 def session(path: Path, threads: int) -> Any:
