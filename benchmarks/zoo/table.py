@@ -14,6 +14,7 @@ from typing import Any
 RESULTS = Path(__file__).with_name("results.json")
 PAGE = Path(__file__).parents[2] / "docs" / "judging.md"
 BEGIN, END = "<!-- zoo: begin -->\n", "<!-- zoo: end -->\n"
+EPS = 0.2  # of results that do not say
 OVERCLAIM = 0.10  # by PGD-20: below it a mask hides too little for a refusal to be due
 
 
@@ -60,7 +61,7 @@ def render(results: list[dict[str, Any]]) -> str:
                 "none" if part[key] is None else f"{part[key]:.1%}" for key in ("claimed", "adaptive", "judged")
             )
             failed = ", ".join(f"`{name}`" for name in part["failed"]) or part.get("refused", "")
-            lines.append(f"| {part['model']} | {part['eps']:g} | {figures} | {outcome(part)} | {failed} |")
+            lines.append(f"| {part['model']} | {part.get('eps', EPS):g} | {figures} | {outcome(part)} | {failed} |")
     honest = [part for part in results if part["kind"] == "honest"]
     budget = "the reduced protocol (--quick)" if all(part["quick"] for part in results) else "AutoAttack standard"
     said = f"{results[0]['n']} test digits, {budget}. {false_alarms(honest)}"
@@ -72,7 +73,7 @@ def _figures(honest: list[dict[str, Any]]) -> list[str]:
     kinds = dict.fromkeys(part["model"].rpartition("-")[0] for part in honest)
     found = {kind: [part for part in honest if part["model"].rpartition("-")[0] == kind] for kind in kinds}
     rows = [
-        f"| {kind} | {parts[0]['eps']:g} | " + ", ".join(f"{part['judged']:.1%}" for part in parts) + " |"
+        f"| {kind} | {parts[0].get('eps', EPS):g} | " + ", ".join(f"{part['judged']:.1%}" for part in parts) + " |"
         for kind, parts in found.items()
     ]
     return ["", "| honest model | eps | the judge's figure, seed by seed |", "|---|---|---|", *rows]
