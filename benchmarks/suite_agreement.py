@@ -173,7 +173,7 @@ def run(arguments: Any) -> dict[str, Any]:
     folder: Path = arguments.out
     folder.mkdir(parents=True, exist_ok=True)
     names = ("data", "n", "norm", "eps", "steps", "queries", "epochs")
-    _same_settings(folder / "settings.json", {name: getattr(arguments, name) for name in names})
+    same_settings(folder / "settings.json", {name: getattr(arguments, name) for name in names})
     apply(Compute("cpu", arguments.threads))
     params = recipes.load(arguments.data).params
     changes = {key: value for key in ("norm", "eps") if (value := getattr(arguments, key)) is not None}
@@ -211,7 +211,7 @@ def compare(results: dict[str, list[dict[str, Any]]], arguments: Any, ids: list[
     }  # fmt: skip
 
 
-def _same_settings(path: Path, settings: dict[str, Any]) -> None:
+def same_settings(path: Path, settings: dict[str, Any]) -> None:
     if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != settings:
         sys.exit(f"{path} is of a run with other settings: give another --out")
     write_json(path, settings)

@@ -14,18 +14,27 @@ from typing import Any
 RESULTS = Path(__file__).with_name("results.json")
 PAGE = Path(__file__).parents[2] / "docs" / "judging.md"
 BEGIN, END = "<!-- zoo: begin -->\n", "<!-- zoo: end -->\n"
+EPS = 0.2  # of results that do not say
 OVERCLAIM = 0.10  # by PGD-20: below it a mask hides too little for a refusal to be due
 
 
 def outcome(part: dict[str, Any]) -> str:
     """moved: how many verdicts differ from those of the honest original."""
-    if part["kind"] == "scale" and not part["failed"]:
-        return "corrected" if part["moved"] <= 1 else f"not corrected ({part['moved']} verdicts differ)"
+    kind, chance = part["kind"], 1 / part["n"]
+    if part.get("refused"):
+        return "refused before any attack"
+    low = part["judged"] <= part["adaptive"] + chance
+    if kind == "scale" and not part["failed"]:
+        return "corrected" if part["moved"] <= 1 else f"**not corrected**: {part['moved']} verdicts differ"
+    if kind == "overfitted" and not part["failed"]:
+        return f"true and low; FGSM claims {part['one_step']:.1%}" if low else "**passed, overclaimed**"
     due = part["claimed"] - part["adaptive"] >= OVERCLAIM
-    if not part["failed"] and due and part["judged"] <= part["adaptive"]:
-        return "not refused, and not overclaimed: the judge's own figure is as low"
+    if kind == "detector" and not part["failed"]:
+        return "abstaining counts as wrong" if low else "**passed, overclaimed**"
+    if not part["failed"] and due:
+        return "not refused, and not overclaimed: the judge's own figure is as low" if low else "**passed, wrongly**"
     if not part["failed"]:
-        return "**passed, wrongly**" if due else "passed; overclaims too little to be refused"
+        return "passed; overclaims too little to be refused"
     return "refused" if due else "refused; overclaims too little for it to be due"
 
 
@@ -43,17 +52,31 @@ def false_alarms(parts: list[dict[str, Any]]) -> str:
 
 def render(results: list[dict[str, Any]]) -> str:
     lines = [
-        "| model | PGD-20 claims | the adaptive attack leaves | the judge's figure | outcome | failed checks |",
-        "|---|---|---|---|---|---|",
+        "| model | eps | PGD-20 claims | the adaptive attack leaves | the judge's figure | outcome | failed checks |",
+        "|---|---|---|---|---|---|---|",
     ]
     for part in results:
-        if part["kind"] != "honest":
-            figures = " | ".join(f"{part[key]:.1%}" for key in ("claimed", "adaptive", "judged"))
-            failed = ", ".join(f"`{name}`" for name in part["failed"])
-            lines.append(f"| {part['model']} | {figures} | {outcome(part)} | {failed} |")
+        if part["kind"] not in ("honest", "original"):
+            figures = " | ".join(
+                "none" if part[key] is None else f"{part[key]:.1%}" for key in ("claimed", "adaptive", "judged")
+            )
+            failed = ", ".join(f"`{name}`" for name in part["failed"]) or part.get("refused", "")
+            lines.append(f"| {part['model']} | {part.get('eps', EPS):g} | {figures} | {outcome(part)} | {failed} |")
     honest = [part for part in results if part["kind"] == "honest"]
-    budget = "the reduced protocol (--quick)" if all(part["quick"] for part in results) else "the full protocol"
-    return "\n".join([*lines, "", f"{results[0]['n']} test digits, {budget}. {false_alarms(honest)}", ""])
+    budget = "the reduced protocol (--quick)" if all(part["quick"] for part in results) else "AutoAttack standard"
+    said = f"{results[0]['n']} test digits, {budget}. {false_alarms(honest)}"
+    return "\n".join([*lines, "", said, *_figures(honest), ""])
+
+
+def _figures(honest: list[dict[str, Any]]) -> list[str]:
+    """Theirs, by how they were trained."""
+    kinds = dict.fromkeys(part["model"].rpartition("-")[0] for part in honest)
+    found = {kind: [part for part in honest if part["model"].rpartition("-")[0] == kind] for kind in kinds}
+    rows = [
+        f"| {kind} | {parts[0].get('eps', EPS):g} | " + ", ".join(f"{part['judged']:.1%}" for part in parts) + " |"
+        for kind, parts in found.items()
+    ]
+    return ["", "| honest model | eps | the judge's figure, seed by seed |", "|---|---|---|", *rows]
 
 
 def placed(page: str, table: str) -> str:

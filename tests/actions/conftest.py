@@ -17,6 +17,7 @@ from judge_any import images, write_module
 from linear_model import SHAPE, linear
 from safetensors.numpy import save_file
 
+from robustdistill.actions import judge_target
 from robustdistill.actions.package import HASHED
 from robustdistill.cli import main
 from robustdistill.judge import autoattack
@@ -98,6 +99,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(autoattack, "ITERATIONS", 10)
     monkeypatch.setattr(autoattack, "QUERIES", 30)
+    monkeypatch.setattr(judge_target, "command", lambda *_: None)  # a fresh process takes seconds; one test has it
     write_module(tmp_path, "own")
     x, y = images()
     np.savez("test.npz", images=x, labels=y)

@@ -249,6 +249,17 @@ def test_queries_go_to_a_copy_only_where_it_is_a_true_one(make: Make) -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
+def test_what_cannot_be_copied_is_not_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    class Turned(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            theta = torch.diag_embed(1 + x.flatten(1)[:, :2])
+            grid = nn.functional.affine_grid(torch.cat([theta, theta[:, :, :1]], 2), list(x.shape))
+            return nn.functional.grid_sample(x, grid).flatten(1)[:, :4]
+
+    assert traced(foreign(Turned()).model, torch.rand(3, *SHAPE)) is None
+    assert "graph" not in "".join(capfd.readouterr())
+
+
 def test_names_and_classes_must_agree(make: Make) -> None:
     with pytest.raises(BadInput, match="2 class names"):
         Subject.of_module(nn.Flatten(), shape=SHAPE, classes=3, names=["a", "b"])

@@ -117,9 +117,23 @@ def test_another_size_of_the_logits_changes_no_verdict(make: Make, how: Callable
     assert ("logit_scale" in {i["name"] for i in found.card["health"] if not i["ok"]}) is (how in (large, small))
 
 
-def test_square_of_the_own_attacks_counts_as_gradient_free(make: Make) -> None:
-    blind = [{"name": "pgd", "steps": 2}, {"name": "square", "queries": 200}]
-    assert "gradient_free" in errors(judge_it(make(4), hashed, attacks=blind))
+@pytest.mark.parametrize(
+    "attempts",
+    [[{"name": "pgd", "steps": 2}, {"name": "square", "queries": 200}], [{"name": "own", "steps": 2, "queries": 200}]],
+    ids=["square", "own"],
+)
+def test_square_counts_as_gradient_free_also_inside_the_own_suite(make: Make, attempts: list[dict[str, Any]]) -> None:
+    found = judge_it(make(4), hashed, attacks=attempts)
+    assert "gradient_free" in errors(found)
+    blind = found.trial.rows[0].blind
+    assert (blind is None) is (attempts[0]["name"] == "pgd") and (
+        blind is None or 0 < blind.sum() <= found.trial.clean.sum()
+    )
+
+
+def test_what_square_breaks_after_the_gradients_is_no_sign_on_an_honest_model(make: Make) -> None:
+    found = judge_it(make(4), honest, attacks=[{"name": "own", "steps": 25, "queries": 200}])
+    assert "gradient_free" in {item["name"] for item in found.card["health"]} and errors(found) == set()
 
 
 def tied(model: Odd, x: Tensor, z: Tensor) -> Tensor:
@@ -128,6 +142,16 @@ def tied(model: Odd, x: Tensor, z: Tensor) -> Tensor:
 
 def infinite(model: Odd, x: Tensor, z: Tensor) -> Tensor:
     return torch.where(z == z.amax(1, keepdim=True), torch.inf, z)
+
+
+def abstains(model: Odd, x: Tensor, z: Tensor) -> Tensor:
+    return torch.where(x[:, :1, 0, 0] > 0.5, torch.nan, z)
+
+
+def test_abstaining_by_nan_is_no_randomness(make: Make) -> None:
+    found = judge_it(make(4), abstains, attacks=[{"name": "fgsm"}])
+    assert "finite_logits" in errors(found)
+    assert not errors(found) & {"deterministic", "batch_order", "batch_of_one", "history", "gradient_mode", "smooth"}
 
 
 @pytest.mark.parametrize("how", [tied, infinite])

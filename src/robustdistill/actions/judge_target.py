@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from robustdistill.actions.judge_anew import command
 from robustdistill.attacks import Access
 from robustdistill.data.examples import Examples
 from robustdistill.engine.devices import Compute
@@ -50,7 +51,7 @@ Open = Callable[[Examples], Subject]
 def find(target: str, place: Place, twin: str | None = None) -> Open:
     """How to open `target` once the data are known. Raises BadInput for a name that says nothing."""
     if Path(target).suffix == ".onnx":
-        return _onnx(_file(target), place, find(twin, place) if twin else None)
+        return _onnx(_file(target), place, twin)
     if twin:
         raise BadInput("only an ONNX file has a twin", where="--twin", fix="leave it out, or name FILE.onnx")
     if target.startswith(("models:/", "runs:/")) or (not Path(target).exists() and _alias(target)):
@@ -94,7 +95,8 @@ def _weights(path: Path, place: Place) -> Open:
 
     def opened(examples: Examples) -> Subject:
         names = _names(examples, model.spec.classes, str(path))
-        return Subject.of_classifier(model, sha256, place.compute.device, names=names)
+        found = Subject.of_classifier(model, sha256, place.compute.device, names=names)
+        return replace(found, anew=command(str(path), place))
 
     return opened
 
@@ -123,19 +125,22 @@ def _version(text: str) -> tuple[str, str]:
     return name, version
 
 
-def _onnx(path: Path, place: Place, twin: Open | None) -> Open:
+def _onnx(path: Path, place: Place, twin: str | None) -> Open:
+    open_twin, anew = find(twin, place) if twin else None, command(str(path), place, twin)
+
     def opened(examples: Examples) -> Subject:
-        if twin is not None:
-            weights = twin(examples)
+        if open_twin is not None:
+            weights = open_twin(examples)
             if weights.access < Access.GRADIENT:
                 raise BadInput(
                     "a twin is there for its gradients, which this gives none of",
                     where="--twin",
                     fix="FILE.safetensors or package.module:factory",
                 )
-            return weights.as_file(path, place.compute)
+            return replace(weights.as_file(path, place.compute), anew=anew)
         columns = foreign.columns(Served.foreign(path, place.compute.threads, examples.shape), _probe(examples))
-        return Subject.of_file(path, place.compute, shape=examples.shape, names=_names(examples, columns, str(path)))
+        names = _names(examples, columns, str(path))
+        return replace(Subject.of_file(path, place.compute, shape=examples.shape, names=names), anew=anew)
 
     return opened
 
@@ -147,9 +152,10 @@ def _module(target: str, place: Place) -> Open:
         module.to(place.compute.device).eval()
         columns = foreign.columns(module, _probe(examples).to(place.compute.device))
         names = _names(examples, columns, target)
-        return Subject.of_module(
+        found = Subject.of_module(
             module, shape=examples.shape, classes=columns, names=names, device=place.compute.device
         )
+        return replace(found, anew=command(target, place))
 
     return opened
 

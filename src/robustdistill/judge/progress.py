@@ -50,7 +50,8 @@ class Progress:
     def attack(self, name: str, share: float, total: int, robust: int) -> None:
         """Between two pieces. share: of the attack, done. robust: examples that stand."""
         self._inside = ""
-        self._journal.write("attack", name=name, done=round(share * total), total=total, robust=robust)
+        done = round(share * total)
+        self._journal.write("attack", name=name, done=done, total=total, robust=robust, share=share)
 
     def begin(self, piece: Piece) -> None:
         """What is heard from now on belongs to this piece."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +78,7 @@ def traced(module: nn.Module, x: Tensor) -> Served | None:
     """
     buffer = io.BytesIO()
     try:
-        with warnings.catch_warnings(), seeded("judge", "trace"), torch.no_grad():
+        with _quiet(), warnings.catch_warnings(), seeded("judge", "trace"), torch.no_grad():
             warnings.simplefilter("ignore")
             axes = {"x": {0: "batch"}, "logits": {0: "batch"}}
             torch.onnx.export(
@@ -90,6 +92,18 @@ def traced(module: nn.Module, x: Tensor) -> Served | None:
         return None
     close = (ours - theirs).abs() <= SAME * theirs.abs().amax().clamp_min(1.0)  # False where anything is NaN
     return copy if bool(close.all()) else None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter prints the whole graph of what it cannot export to the real stdout, into the JSON of `judge --json`,
+    too; its own switch is turned on again by itself (it asks whether a function is true, not what it returns)."""
+    log = torch._C._jit_onnx_log
+    torch._C._jit_onnx_log = lambda *_: None
+    try:
+        yield
+    finally:
+        torch._C._jit_onnx_log = log
 
 
 def session(path: Path, threads: int) -> Any:

@@ -23,6 +23,7 @@ from robustdistill.data.seen import unknown_of
 from robustdistill.engine.devices import Compute
 from robustdistill.errors import BadInput
 from robustdistill.judge import foreign
+from robustdistill.judge.anew import Anew
 from robustdistill.judge.sample import NOTHING
 from robustdistill.judge.served import Served, session
 from robustdistill.models import parameters, weights
@@ -52,7 +53,8 @@ class Subject:
     model: float32, eval mode, weights frozen; logits [B, C] of inputs [B, *shape] in [low, high]. names: of the C
     classes. about: what the scorecard says of it. key: names it for resuming. file: what is served, if it is another
     form of the model. trained_on: content ids that are not judged. unknown: models it comes from
-    of which nobody knows what they were trained on. access: what an attacker may use.
+    of which nobody knows what they were trained on. access: what an attacker may use. anew: loads it in another
+    process, where that can be done.
     """
 
     model: nn.Module
@@ -66,6 +68,7 @@ class Subject:
     trained_on: NDArray[np.int64] = field(default_factory=lambda: NOTHING)
     unknown: tuple[str, ...] = ()
     access: Access = Access.GRADIENT
+    anew: Anew | None = None
 
     @classmethod
     def open(cls, folder: Path, compute: Compute) -> Subject:

@@ -8,7 +8,7 @@ start. Each finished piece is stored, so an evaluation that was killed and start
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustdistill.attacks import Access, Attack
+from robustdistill.attacks.suite import Own, parts
 from robustdistill.attacks.types import Target
 from robustdistill.config import Spec
 from robustdistill.engine.twin import Twin
@@ -35,7 +36,10 @@ Ints = NDArray[np.int64]
 
 @dataclass
 class Row:
-    """One attack's result. right [N]: classified rightly under it. replayed_only: broken by the exported file alone."""
+    """One attack's result. right [N]: classified rightly under it. replayed_only: broken by the exported file alone.
+
+    blind [N]: broken by a part that needs no gradient, after all those that do; None where there is no such part.
+    """
 
     name: str
     right: Flags
@@ -43,6 +47,7 @@ class Row:
     parts: list[str] = field(default_factory=list)
     note: str = ""
     replayed_only: int = 0
+    blind: Flags | None = None
 
 
 @dataclass(frozen=True)
@@ -91,16 +96,33 @@ class Trial:
         """One of the project's attacks, on all examples. target: another model that it is made for, then replayed."""
         row = Row(name, self.clean.copy(), kind, [attack.name])
         draws = Draws(self.seed).fold(f"judge/{name}")
+        if isinstance(attack.config, Own.Config) and target is None:
+            self._in_parts(row, parts(attack.config, self.subject.classes, self.subject.shape), draws)
+        else:
+            self._attacked(row, name, attack, draws, np.arange(len(self.sample)), Span(), target)
+        self.rows.append(row)
+        return row
+
+    def _in_parts(self, row: Row, found: dict[str, Attack], draws: Draws) -> None:
+        """The project's suite, each part on what those before it left: as the attack itself does, but told apart."""
+        for number, (part, attack) in enumerate(found.items()):
+            left = row.right.copy()
+            span = Span(number, len(found), part)
+            self._attacked(row, f"{row.name}-{part}", attack, draws.fold(part), np.flatnonzero(left), span, None)
+            if attack.needs < Access.GRADIENT:
+                row.blind = left & ~row.right
+
+    def _attacked(
+        self, row: Row, key: str, attack: Attack, draws: Draws, positions: Ints, span: Span, target: Target | None
+    ) -> None:
         # What breaks another model may stand here.
         asked = Heard(target, self.progress) if target else Heard(self.twin, self.progress, attack.needs)
 
-        def attacked(positions: Ints, piece: int) -> tuple[Tensor, list[str]]:
-            return attack(asked, self.sample.batch(positions), self.threat, draws), []
+        def attacked(at: Ints, piece: int) -> tuple[Tensor, list[str]]:
+            return attack(asked, self.sample.batch(at), self.threat, draws), []
 
         cost = queries(attack, self.subject.classes, self.subject.shape)
-        self._run(row, name, np.arange(len(self.sample)), attacked, Span(queries=cost))
-        self.rows.append(row)
-        return row
+        self._run(row, key, positions, attacked, replace(span, queries=cost))
 
     def transfer(self, x_adv: Tensor, known: Flags, note: str) -> Row:
         """Stored adversarial examples of another model. known [N]: whether there is one for this example."""

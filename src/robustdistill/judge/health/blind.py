@@ -25,13 +25,15 @@ TRIED = 200  # standing examples that the patient search sees: at most 48 000 gr
 
 def unseen(trial: Trial) -> Iterator[Check]:
     """Transfer, noise and Square against what the attacks by gradient left standing."""
-    missed = np.all([row.right for row in rows_of(trial, "single", "iterative")] or [trial.clean], axis=0)
+    own = rows_of(trial, "single", "iterative")
+    missed = np.all([row.right if row.blind is None else row.right | row.blind for row in own] or [trial.clean], axis=0)
     if rows := rows_of(trial, "transfer"):
         broken = int((missed & ~np.all([row.right for row in rows], axis=0)).sum())
         names = ", ".join(row.name for row in rows)
         yield _bounded("transfer", broken, len(trial.sample), f"examples made for other models ({names}) break")
     yield noise(trial)
     free = [missed & ~row.right for row in rows_of(trial, "free")]
+    free += [missed & row.blind for row in own if row.blind is not None]
     if free or "square" in trial.found_by:
         broken = trial.found_by.get("square", 0) + int(np.any(free, axis=0).sum() if free else 0)
         yield _bounded("gradient_free", broken, len(trial.sample), "attacks without gradients, such as Square, break")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from robustdistill.attacks import Access
+from robustdistill.judge.anew import NotAsked
 from robustdistill.judge.health.check import Check, limit
 from robustdistill.judge.subject import BATCH
 from robustdistill.judge.trial import Trial
@@ -26,7 +27,7 @@ def forward(trial: Trial) -> Iterator[Check]:
     once, again = subject.logits(x), subject.logits(x)
     bad = int((~torch.isfinite(subject.logits(trial.worst))).sum() + (~torch.isfinite(once)).sum())
     yield limit("finite_logits", bad, 0, f"{bad} logits on clean and attacked inputs are not finite numbers")
-    drift = float((once - again).abs().max())
+    drift = float(_difference(again, once).max())
     yield limit("deterministic", drift, 0.0, f"the same inputs twice give logits that differ by at most {drift:.2g}")
     yield from _company(trial, x, once)
     yield _history(trial, x, once)
@@ -64,25 +65,42 @@ def _smooth(trial: Trial, x: Tensor, once: Tensor) -> Check:
     """Noise seeded by the input is the same when asked twice, and another one next to it. Median over the examples."""
     size = NUDGE * (trial.threat.high - trial.threat.low)
     nudged = torch.where(x + size > trial.threat.high, x - size, x + size)
-    change = (trial.subject.logits(nudged) - once).abs().amax(1) / once.abs().amax().clamp_min(1e-12)
+    change = _difference(trial.subject.logits(nudged), once).amax(1) / _largest(once)
     value = float(change.median())
     return limit("smooth", value, JUMP, f"a change of {NUDGE:.0e} of the box moves the logits by {value:.2g} (median)")
 
 
 def _history(trial: Trial, x: Tensor, once: Tensor) -> Check:
-    """The logits before the first attack and after the last; and a copy made before, which sees the attacked first."""
-    gap = _gap(once, trial.first)
+    """The logits before the first attack and after the last; of a copy made before, which sees the attacked inputs
+    first; and of a fresh process, which does so, too."""
+    worst, where = trial.worst[:BATCH], "in this process, where alone it was asked"
+    now, found = trial.subject.logits(worst), list[tuple[Tensor, Tensor]]()
     if trial.fresh is not None:
         with torch.no_grad():
-            attacked, clean = trial.fresh(trial.worst[:BATCH]), trial.fresh(x)
-        gap = max(gap, _gap(clean, trial.first), _gap(attacked, trial.subject.logits(trial.worst[:BATCH])))
-    return limit("history", gap, ROUNDING, f"what the model was asked before changes the logits by {gap:.2g}")
+            found.append((trial.fresh(worst), trial.fresh(x)))
+    if trial.subject.anew is not None:
+        try:
+            found.append(trial.subject.anew.answers(worst, x))
+            where = "in this process or in a fresh one"
+        except NotAsked as error:
+            where = f"in this process; a fresh one could not be asked: {error}"
+    gaps = [max(_gap(attacked, now), _gap(clean, trial.first)) for attacked, clean in found]
+    gap = max([_gap(once, trial.first), *gaps])
+    return limit("history", gap, ROUNDING, f"what the model was asked before changes the logits by {gap:.2g} {where}")
 
 
 def _gap(found: Tensor, expected: Tensor) -> float:
-    """Largest difference, relative to the largest logit; where both are the same non-number there is none."""
-    difference = torch.where(found == expected, torch.zeros_like(expected), (found - expected).abs())
-    both = torch.isnan(found) & torch.isnan(expected)
-    size = expected[torch.isfinite(expected)].abs()
-    largest = float(size.max()) if len(size) else 1.0
-    return float(torch.where(both, torch.zeros_like(expected), difference).max()) / max(largest, 1e-12)
+    """Largest difference, relative to the largest logit."""
+    return float(_difference(found, expected).max()) / _largest(expected)
+
+
+def _difference(found: Tensor, expected: Tensor) -> Tensor:
+    """|found − expected|; where both are the same non-number there is none."""
+    same = (found == expected) | (torch.isnan(found) & torch.isnan(expected))
+    return torch.where(same, torch.zeros_like(expected), (found - expected).abs())
+
+
+def _largest(logits: Tensor) -> float:
+    """The largest finite one, in size; 1 where there is none."""
+    size = logits[torch.isfinite(logits)].abs()
+    return max(float(size.max()) if len(size) else 1.0, 1e-12)
