@@ -19,7 +19,7 @@ import requests
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "infra" / "rights" / "mlflow_rights.py"
 ADMIN = "admin"
-SECONDS = 120.0
+SECONDS = 300.0
 
 
 @dataclass(frozen=True)
