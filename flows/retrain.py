@@ -196,7 +196,7 @@ def _trained(current: Session, progress: ProgressArtifacts, asked: Asked) -> dec
     mended = reconcile.submit(current, asked.dry_run)
     try:
         return _through_stages(current, progress, asked, mended)
-    except OutOfTime:
+    except BaseException:
         mended.wait()  # it may be moving an alias: not beyond the workspace's lock
         raise
 

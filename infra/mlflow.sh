@@ -33,7 +33,8 @@ settings() { # address of the database of users, without a password
 
 grant() { # the registered model
     [ -n "$1" ] || stop_with 2 "which model?" "$0 grant MODEL"
-    eval "$(environment admin)"
+    found=$(environment admin) # not within eval, which would hide that it failed
+    eval "$found"
     TRAINER_PASSWORD=$(cat "$secrets/trainer") PROMOTER_PASSWORD=$(cat "$secrets/promoter")
     READER_PASSWORD=$(cat "$secrets/reader")
     export TRAINER_PASSWORD PROMOTER_PASSWORD READER_PASSWORD
@@ -48,13 +49,16 @@ serve() {
         settings "sqlite:///$home/auth.db"
         artifacts=$stack/mlartifacts
     else
-        eval "$("$here/postgres.sh" env mlflow_auth)"
+        found=$("$here/postgres.sh" env mlflow_auth)
+        eval "$found"
         settings "postgresql+psycopg2://$PGUSER@$PGHOST:$PGPORT/$PGDATABASE"
         echo "$PGHOST:$PGPORT:$PGDATABASE:$PGUSER:$PGPASSWORD" >"$secrets/pgpass"
         export PGPASSFILE="$secrets/pgpass"
-        eval "$("$here/postgres.sh" env mlflow)"
+        found=$("$here/postgres.sh" env mlflow)
+        eval "$found"
         unset PGPASSWORD # or it would be taken for both; this one stands in MLFLOW_BACKEND_STORE_URI
-        eval "$("$here/s3.sh" env mlflow)"
+        found=$("$here/s3.sh" env mlflow)
+        eval "$found"
         artifacts=s3://mlflow/artifacts
         # S3 that is away is said in seconds; the flow tries again by itself
         export AWS_RETRY_MODE=standard AWS_MAX_ATTEMPTS=2

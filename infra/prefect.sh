@@ -22,7 +22,10 @@ environment() {
 
 serve() {
     secrets
-    [ "$STACK" = sqlite ] || eval "$("$here/postgres.sh" env prefect)"
+    if [ "$STACK" != sqlite ]; then
+        found=$("$here/postgres.sh" env prefect) # not within eval, which would hide that it failed
+        eval "$found"
+    fi
     PREFECT_SERVER_API_AUTH_STRING=robustdistill:$(cat "$secret")
     export PREFECT_SERVER_API_AUTH_STRING
     export PREFECT_SERVER_CORS_ALLOWED_ORIGINS="http://localhost:$port,http://127.0.0.1:$port${PUBLIC_ORIGINS:+,$PUBLIC_ORIGINS}"

@@ -39,9 +39,8 @@ ROBUSTDISTILL_MODEL=$(python -c "$name_of" "$ROBUSTDISTILL_WORKSPACE") ||
 export ROBUSTDISTILL_MODEL
 
 started=""
-begin() { # a service, unless it runs already: then it goes on afterwards, too
-    ! "infra/$1.sh" status >/dev/null 2>&1 || return 0
-    started="$1 $started"
+begin() { # a service; one that runs already is only completed (users, databases) and goes on afterwards, too
+    "infra/$1.sh" status >/dev/null 2>&1 || started="$1 $started"
     "infra/$1.sh" start || {
         code=$?
         echo "         or STACK=sqlite, which needs neither PostgreSQL nor S3" >&2
@@ -62,6 +61,7 @@ python -c 'import flask_wtf' 2>/dev/null || stop_with 2 "MLflow cannot ask for p
 if [ "$STACK" = server ]; then
     python -c 'import psycopg2' 2>/dev/null || stop_with 2 "MLflow cannot speak to PostgreSQL: psycopg2 is missing" \
         "uv pip install --require-hashes -r requirements/server.txt, as make stack does, or STACK=sqlite"
+    unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_PROFILE # each process gets its own
     begin postgres
     begin s3
 fi

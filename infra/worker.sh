@@ -5,10 +5,13 @@
 # Started by infra/Procfile. It has a role's credentials and no database's: Prefect hands a worker's settings on to every flow.
 set -eu
 role=$1
-eval "$(infra/mlflow.sh env "$role")"
-eval "$(infra/prefect.sh env)"
+found=$(infra/mlflow.sh env "$role") # not within eval, which would hide that it failed
+eval "$found"
+found=$(infra/prefect.sh env)
+eval "$found"
 if [ "$STACK" = server ]; then
-    eval "$(infra/s3.sh env "$role")"
+    found=$(infra/s3.sh env "$role")
+    eval "$found"
     [ "$role" != promoter ] || export ROBUSTDISTILL_RECORDS="${ROBUSTDISTILL_RECORDS:-s3://records}"
 fi
 python infra/wait.py "$MLFLOW_TRACKING_URI/health" "$PREFECT_API_URL/health" \

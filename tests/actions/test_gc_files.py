@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from robustdistill.actions import data_news
 from robustdistill.actions.gc import cache, leftovers
 from robustdistill.actions.gc.item import Item, Policy
 from robustdistill.actions.gc.records import Found
@@ -61,7 +62,7 @@ ALL = {"tagged", "recorded", "forgotten", "branch", "head", "not committed"}
 def test_the_cache_keeps_what_is_named(root: Path, history: tuple[Path, dict[str, str]]) -> None:
     commits = history[1]
     assert _contents(root) == ALL
-    [item] = cache.find(Workspace(root), Policy(0, LATER), [commits["recorded"], "0" * 40], remote=False)
+    [item] = cache.find(Workspace(root), Policy(0, LATER), [commits["recorded"]], remote=False)
     assert (item.kind, item.count) == ("DVC cache", 2) and item.size and item.size > len("forgotten")
     assert _contents(root) == ALL and not git_cli.git(root, "for-each-ref", "refs/robustdistill")
     refs = git_cli.git(root, "for-each-ref")
@@ -187,3 +188,16 @@ def test_what_is_young_stays(full: Workspace) -> None:
     assert not list(leftovers.find(full, Policy(0, 500.0), NOTHING))
     (full.work / "student" / "key" / "checkpoint").write_text("goes on")
     assert ".work/student/key" not in {item.name for item in leftovers.find(full, Policy(0, 3000.0), NOTHING)}
+
+
+def test_a_commit_that_is_not_here_is_no_reason_to_drop_what_it_needs(root: Path) -> None:
+    with pytest.raises(
+        BadInput, match="1 commits of runs that are kept are not in this repository, such as 000000000000"
+    ):
+        cache.find(Workspace(root), Policy(0, LATER), ["0" * 40], remote=False)
+
+
+def test_data_that_no_run_has_seen_are_left_alone(root: Path) -> None:
+    data_news.leave(Workspace(root), "d" * 32, "more")
+    with pytest.raises(BadInput, match="no run has seen"):
+        cache.find(Workspace(root), Policy(0, LATER), [], remote=False)

@@ -160,7 +160,7 @@ def test_a_class_with_too_few_images_waits_for_more_and_holds_no_other_up(
     assert watch.look(workspace, str(inbox)).outcome == "nothing new"
     many(inbox / "eel", 205, 1)
     few = watch.look(workspace, str(inbox))
-    assert few.outcome == "waiting" and few.summary(workspace).exit_code == 0
+    assert few.outcome == "too few" and few.summary(workspace).exit_code == 0
     many(inbox / "eel", 206, 34)
     enough = watch.look(workspace, str(inbox))
     assert enough.outcome == "ingested" and len(enough.taken) == 40 == len(list((workspace.data / "eel").iterdir()))
@@ -316,7 +316,7 @@ def test_a_clone_gets_its_data_first(workspace: Workspace, inbox: Path, events: 
 def test_the_first_data_may_come_through_the_inbox(tmp_path: Path, inbox: Path, events: list[Any]) -> None:
     workspace = init.init(tmp_path / "fresh", "image_folder", name="fresh")
     many(inbox / "cat", 0)
-    assert watch.look(workspace, str(inbox)).outcome == "waiting"  # one class is none
+    assert watch.look(workspace, str(inbox)).outcome == "too few"  # one class is none
     many(inbox / "dog", 100)
     found = watch.look(workspace, str(inbox))
     assert found.outcome == "ingested" and len(found.taken) == 80 and found.before is None

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from robustdistill.actions import chain, champion, decide, drift, looks, promote, records, references
-from robustdistill.actions.register import candidates
+from robustdistill.actions.register import READ, SHA, candidates
 from robustdistill.actions.replay import replay
 from robustdistill.actions.rescored import rescored
 from robustdistill.actions.session import Session
 from robustdistill.actions.summary import Outcome, Summary
 from robustdistill.actions.version import require_unaltered_results
-from robustdistill.errors import BadInput
+from robustdistill.errors import BadInput, ServiceFailed
 from robustdistill.gate.scorecard import Evidence
 from robustdistill.gate.verdict import Verdict, verdict
 from robustdistill.services.mlflow_store import Store
@@ -50,12 +50,20 @@ def judge_candidate(current: Session, version: int) -> Verdict:
     """The gate's verdict on a registered candidate, judged today."""
     workspace = current.workspace
     require_unaltered_results(workspace, chain.JUDGED_ON)
+    current.judged = _content(current, version)
     export = _export(current, f"{workspace.name}-candidates", version)
     found = rescored(workspace, export, current.run, up_to_date=False)
     if _is_champion(current, version):
         return _verdict(current, found, {}, export)
     against = references.gather(current)
     return looks.named(workspace, against.named(_verdict(current, found, against.judged, export)))
+
+
+def _content(current: Session, version: int) -> str:
+    """What a candidate is, by its tags: its files are held against them, and who may write the candidate may write
+    both."""
+    tags = current.store.registry.version(candidates(current.workspace.name), version).tags
+    return f"{tags.get(SHA, '')} {tags.get(READ, '')}"
 
 
 def _is_champion(current: Session, version: int) -> bool:
@@ -73,6 +81,9 @@ def promote_candidate(current: Session, version: int, result: Verdict, *, by: st
     if result.verdict == "fail":
         sentence = f"{here} did not pass the gate; {champion.stays(current.store, workspace.name)}"
         return _summary(current, "refused", sentence, record, [])
+    if _content(current, version) != current.judged:
+        cause = f"{here} was changed while it was judged; nothing was promoted"
+        raise ServiceFailed(cause, fix="see who did, and promote it again")
     export = _export(current, f"{workspace.name}-candidates", version)
     if _is_champion(current, version):
         number, _ = champion.current(current.store, workspace.name)

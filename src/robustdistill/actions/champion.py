@@ -147,7 +147,11 @@ def rivals(store: Store, name: str, threat: str | None = None) -> list[int]:
         threat = next((version.tags.get(THREAT) for version in scored if version.number == holder), None)
 
     def rank(version: Version) -> tuple[bool, float, int]:
-        return version.tags.get(THREAT) == threat, float(version.tags[ROBUST]), version.number
+        try:
+            robust = float(version.tags[ROBUST])
+        except ValueError:  # a tag is what somebody wrote; one that is no figure must not stop the gate
+            robust = 1.0
+        return version.tags.get(THREAT) == threat, robust, version.number
 
     distinct: dict[str, int] = {}
     for version in sorted(scored, key=rank, reverse=True):

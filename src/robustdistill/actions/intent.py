@@ -146,7 +146,8 @@ def smoke_test(store: Store, name: str, number: int) -> None:
 def copy(store: Store, intent: Intent, record: Mapping[str, Any]) -> int:
     """The candidate as a new version of NAME that carries the promotion's record from its first moment."""
     source = store.registry.version(candidates(intent.name), intent.candidate or 0)
-    tags = {**source.tags, RECORD: fitting(record), TOKEN: intent.token, STATE: "promoting"}
+    own = {key: value for key, value in source.tags.items() if key != ROLLBACKS}  # a trainer may write its tags
+    tags = {**own, RECORD: fitting(record), TOKEN: intent.token, STATE: "promoting"}
     location = f"models:/{source.name}/{source.number}"
     made = store.registry.create(intent.name, location, run=source.run, tags=tags, description=source.description)
     return made.number

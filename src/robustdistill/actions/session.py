@@ -43,6 +43,7 @@ class Session:
     files: dict[str, list[Path]] = field(default_factory=dict)  # artifacts beyond those of a flow
     drift: dict[str, float] = field(default_factory=dict)  # the fall of the champion, where there was one
     incomparable: str = ""  # why a reference could not be judged on today's data
+    judged: str = ""  # the content of the candidate that was judged in this run
     awaits: str = ""  # what the promoter is called for once this run has ended
 
     @property

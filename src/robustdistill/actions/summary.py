@@ -15,12 +15,12 @@ MODELS = ("initial", "teacher", "control", "student")
 
 Outcome = Literal[
     "promoted", "unchanged", "challenger", "refused", "unhealthy", "plan", "dry run", "superseded", "out of time",
-    "nothing new", "ingested", "waiting", "busy",
+    "nothing new", "ingested", "too few", "waiting", "busy",
 ]  # fmt: skip
 EXIT_CODES: dict[Outcome, int] = {
     "promoted": 0, "unchanged": 0, "challenger": 0, "plan": 0, "dry run": 0, "refused": 1, "unhealthy": 3,
     "superseded": Superseded.exit_code, "out of time": OutOfTime.exit_code,
-    "nothing new": 0, "ingested": 0, "waiting": 0, "busy": 0,
+    "nothing new": 0, "ingested": 0, "too few": 0, "waiting": 0, "busy": 0,
 }  # fmt: skip
 VERDICT_CODES = {"fail": EXIT_CODES["refused"], "unhealthy": EXIT_CODES["unhealthy"]}  # of what a dry run foresees
 

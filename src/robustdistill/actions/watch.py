@@ -7,9 +7,11 @@ the event goes out last, and is sent again by the next look if it was not.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -28,7 +30,7 @@ SETTLE = 60.0  # seconds for which a file in a folder has to lie still
 NAMED = 5  # refused files named in a sentence
 _LONGEST = 300  # characters of a reason
 
-Outcome = Literal["nothing new", "ingested", "waiting", "refused", "busy"]
+Outcome = Literal["nothing new", "ingested", "too few", "refused", "busy"]
 
 
 @dataclass
@@ -56,6 +58,28 @@ def look(workspace: Workspace, source: str, *, endpoint: str | None = None, sett
     """
     place = inbox.find(source, endpoint, settle)
     _require_apart(workspace, place)
+    with _alone(workspace) as alone:
+        if not alone:
+            return Look("busy", f"another look is under way; {place.shown} waits for the next")
+        return _look(workspace, place, settle)
+
+
+@contextmanager
+def _alone(workspace: Workspace) -> Iterator[bool]:
+    """Whether no other look of this workspace is under way: two would fetch into one place and forget what the other
+    saw."""
+    home = workspace.work / "watch"
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def _look(workspace: Workspace, place: Source, settle: float) -> Look:
     state = State.load(workspace, place.shown)
     listing = place.list(state.lying_still(settle))
     if state.see(listing.unsettled):
@@ -102,7 +126,9 @@ def _fetched(place: Source, items: Sequence[Item], incoming: Path, state: State)
     news = []
     for item in items:
         known = state.files.get(item.name)
-        digest = hashlib.sha256(f"{item.name}\n{item.tag}".encode("utf-8", "surrogateescape")).hexdigest()
+        digest = hashlib.sha256(
+            f"{place.shown}\n{item.name}\n{item.tag}".encode("utf-8", "surrogateescape")
+        ).hexdigest()
         path = incoming / f"{digest}{'.npz' if item.name.endswith('.npz') else ''}"
         if _usable(item) and not path.exists():
             part = path.with_name(f".{path.name}.part")
@@ -234,7 +260,7 @@ def _came_to(place: Source, dealt: Mapping[str, Known], before: str | None, afte
     if after != before:
         return Look("ingested", "; ".join([f"{_files(len(taken))} from {place.shown}", *notes]), *facts)
     if notes:
-        return Look("refused" if refused else "waiting", f"{place.shown}: {said}", *facts)
+        return Look("refused" if refused else "too few", f"{place.shown}: {said}", *facts)
     return Look("nothing new", f"{_files(len(taken))} in {place.shown}, and the data hold them already", *facts)
 
 

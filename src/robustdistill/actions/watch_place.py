@@ -80,7 +80,7 @@ def standing(workspace: Workspace, news: Sequence[New] = ()) -> Standing:
 def fault_of_place(name: str) -> str:
     """Why a file of this name is no data; "" if it may be."""
     parts = name.split("/")
-    fits = len(parts) == 2 or (len(parts) == 3 and parts[0] in PARTS) or name.lower().endswith(".npz")
+    fits = ((len(parts) == 3) == (parts[0] in PARTS) and len(parts) in (2, 3)) or name.lower().endswith(".npz")
     return "" if fits and not (len(parts) > 1 and name.lower().endswith(".npz")) else f"it is in no class; {LAYOUT}"
 
 

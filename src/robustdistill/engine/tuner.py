@@ -7,13 +7,14 @@ machine and model, so that the same training is done in the same arithmetic next
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import platform
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,15 @@ MOST_EXAMPLES = 128
 
 @dataclass(frozen=True)
 class Choice:
-    """gain: how many times as fast as float32 bfloat16 is."""
+    """gain: how many times as fast as float32 bfloat16 is, 0 where there is none."""
 
     precision: str
     gain: float
 
     @property
     def sentence(self) -> str:
+        if not self.gain:
+            return f"trains in {self.precision}: this device has no bfloat16"
         slower = f"{self.gain:.2f} times as fast as" if self.gain >= 1 else f"{1 / self.gain:.2f} times as slow as"
         return (
             f"trains in {self.precision}: bfloat16 is {slower} float32 here (ROBUSTDISTILL_PRECISION decides otherwise)"
@@ -52,10 +55,11 @@ def tuned(compute: Compute, model: Classifier, batch: int, tell: Callable[[str],
     if compute.precision != AUTO:
         return compute
     key = _key(compute, model, batch)
-    choice = _remembered(key)
-    if choice is None:
-        choice = measured(compute, model, batch)
-        _remember(key, choice)
+    with _alone():  # student and control begin together, and are compared: they get one answer
+        choice = _remembered(key)
+        if choice is None:
+            choice = measured(compute, model, batch)
+            _remember(key, choice)
     tell(choice.sentence)
     return replace(compute, precision=choice.precision)
 
@@ -113,6 +117,17 @@ def memory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "robustdistill" / "tuning.json"
 
 
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Nobody else on this machine measures or writes meanwhile, where the folder can be written to."""
+    with ExitStack() as stack:
+        with suppress(OSError):
+            memory().parent.mkdir(parents=True, exist_ok=True)
+            stream = stack.enter_context(memory().with_suffix(".lock").open("w"))
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
 def _read() -> dict[str, Any]:
     try:
         found = json.loads(memory().read_text(encoding="utf-8"))
@@ -132,5 +147,4 @@ def _remembered(key: str) -> Choice | None:
 
 def _remember(key: str, choice: Choice) -> None:
     with suppress(OSError):  # a home that cannot be written to only costs the measurement
-        memory().parent.mkdir(parents=True, exist_ok=True)
         write_json(memory(), _read() | {key: asdict(choice)})

@@ -58,7 +58,9 @@ def ask(
     except urllib.error.HTTPError as error:
         with error:
             return _answer(error, error.code, before)
-    except (OSError, HTTPException, ValueError) as error:
+    except HTTPException as error:  # its words may repeat the address, with what stands before its @
+        return Answer(0, type(error).__name__)
+    except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         return Answer(0, str(getattr(reason, "strerror", None) or reason or type(error).__name__))
 

@@ -65,6 +65,18 @@ class Bin:
         return None if found is None else str(found.experiment_id)
 
     @guarded
+    def tags(self, run: str) -> Mapping[str, str]:
+        """Of a run, also of one in the bin; {} where it is gone for good."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return dict(self.store.client.get_run(run).data.tags)
+        except MlflowException as error:
+            if code(error) == "RESOURCE_DOES_NOT_EXIST":
+                return {}
+            raise
+
+    @guarded
     def runs(self, experiment: str, *, binned: bool = False) -> list[Record]:
         """Newest first. binned: those that we put into the bin instead."""
         from mlflow.entities import ViewType

@@ -21,7 +21,8 @@ from robustdistill.workspace import Workspace
 
 VARIABLE = "ROBUSTDISTILL_NOTIFY"
 SECONDS = 30.0
-VERDICTS = frozenset(("promoted", "challenger", "refused", "unhealthy", "drifted", "ingested"))  # the rest is no news
+# the rest is no news
+VERDICTS = frozenset(("promoted", "challenger", "waiting", "refused", "unhealthy", "drifted", "ingested"))
 _LOG = logging.getLogger(__name__)
 
 

@@ -109,9 +109,9 @@ def _written(client: Any, bucket: str, key: str, found: Rights) -> Rights:
         _allowed(lambda: client.delete_object(Bucket=bucket, Key=key, VersionId=marker["VersionId"]))
     if not deletes:
         return found._replace(deletes=False, puts=_may_put(client, bucket, key))
-    puts, stored = _allowed(lambda: client.put_object(Bucket=bucket, Key=key, Body=b"probe"))
+    _, stored = _allowed(lambda: client.put_object(Bucket=bucket, Key=key, Body=b"probe"))
     if stored is None:
-        return found._replace(deletes=True, puts=puts)
+        return found._replace(deletes=True, puts=False)
     gets, _ = _allowed(lambda: client.get_object(Bucket=bucket, Key=key)["Body"].read())
     _, gone = _allowed(lambda: client.delete_object(Bucket=bucket, Key=key, **_version(stored)))
     return found._replace(deletes=True, puts=True, gets=gets, left="" if gone else key)

@@ -22,8 +22,9 @@ def examine(case: Case) -> Iterator[Finding]:
     if not named:
         yield Finding("Prefect", "ok", "none configured: flows run locally, with a server of their own for that time")
         return
-    base, place = named.rstrip("/"), shown(named)
-    if urlsplit(named).scheme not in ("http", "https"):
+    parts, place = urlsplit(named), shown(named)
+    base = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+    if parts.scheme not in ("http", "https"):
         raise BadInput("not an address", where=f"{VARIABLE}={place}", fix="http://HOST:4200/api")
     health, told = ask(f"{base}/health"), ask(f"{base}/admin/version", headers=_headers())
     if health.status == 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from robustdistill.actions import data_news
 from robustdistill.actions.gc.item import Item, Policy
 from robustdistill.actions.sizes import size
 from robustdistill.errors import BadInput
@@ -16,6 +17,8 @@ def find(workspace: Workspace, policy: Policy, commits: list[str], *, remote: bo
     HEAD or one of `commits` needs. Raises ServiceFailed."""
     root = workspace.root
     dvc_cli.require_repository(root)
+    _require_known(root, commits)
+    _require_seen(workspace)
     kept = [
         *git_history.named(root),
         *git_history.recent(root, since=policy.before, count=policy.keep_runs),
@@ -37,6 +40,25 @@ def find(workspace: Workspace, policy: Policy, commits: list[str], *, remote: bo
         weight = sum(size(Path(path)) for path in there) if all(Path(path).is_file() for path in there) else None
         items.append(Item("DVC remote", there[0].partition("/files/")[0], remove, weight, len(there)))
     return items
+
+
+def _require_known(root: Path, commits: list[str]) -> None:
+    """What a commit needs is only known where it is."""
+    unknown = [commit for commit in commits if commit and not git_history.known(root, [commit])]
+    if unknown:
+        raise BadInput(
+            f"{len(unknown)} commits of runs that are kept are not in this repository, such as {unknown[0][:12]}: what "
+            "they need of DVC's cache is not known here",
+            where=str(root),
+            fix="git fetch them from the clone in which those runs were made, or run gc there",
+        )
+
+
+def _require_seen(workspace: Workspace) -> None:
+    """Data that were added since the last run are in no commit yet."""
+    if data_news.waiting(workspace):
+        fix = "run the flow once, which commits them; then gc"
+        raise BadInput("data were added that no run has seen", where=str(workspace.data), fix=fix)
 
 
 def _require_history(root: Path, kept: list[str]) -> None:

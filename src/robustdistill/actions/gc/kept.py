@@ -123,7 +123,10 @@ def untold(workspace: Workspace) -> set[str]:
         return set()
 
 
-def commits(found: dict[str, Family], gone: set[str]) -> list[str]:
-    """The commits of the flow runs that stay: params, data and results of what is on record."""
-    stay = [run for flow_run, family in found.items() if flow_run not in gone for run in family]
-    return sorted({run.tags[key] for run in stay for key in COMMITS if run.tags.get(key)})
+def commits(stored: Bin, stays: Registered, found: dict[str, Family], gone: set[str]) -> list[str]:
+    """The commits of the flow runs that stay, and of the versions' runs even if somebody deleted those: params, data
+    and results of what is on record."""
+    stay = [run.tags for flow_run, family in found.items() if flow_run not in gone for run in family]
+    present = {run.id for family in found.values() for run in family}
+    stay += [stored.tags(version.run) for version in stays.versions if version.run and version.run not in present]
+    return sorted({tags[key] for tags in stay for key in COMMITS if tags.get(key)})

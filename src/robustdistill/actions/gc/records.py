@@ -65,7 +65,7 @@ def find(workspace: Workspace, policy: Policy, *, purge: bool) -> Found:
     left = [each for each in stays.others if each not in leaving]
     return Found(
         items,
-        kept.commits(found, gone),
+        kept.commits(stored, stays, found, gone),
         {*found} - gone,
         {version.tags.get("robustdistill.sha256", "") for version in (*stays.all_kept, *left)},
         {version.tags.get("robustdistill.teacher_sha256", "") for version in (*stays.all_kept, *left)},
