@@ -45,6 +45,7 @@ def test_a_gain_is_not_asked_of_a_version_without_its_control(
     monkeypatch.setattr(by_hand, "require_unaltered_results", lambda *_: None)
     monkeypatch.setattr(by_hand, "_export", lambda *_: None)
     monkeypatch.setattr(by_hand, "_is_champion", lambda *_: False)
+    monkeypatch.setattr(by_hand, "_content", lambda *_: "c")
     monkeypatch.setattr(by_hand, "rescored", lambda *_, **__: _evidence())
     monkeypatch.setattr(by_hand.references, "gather", lambda _: References({}, []))
     monkeypatch.setattr(by_hand.decide, "costs_of", lambda _: {"megabytes": 0.1, "latency_ms": 0.1})

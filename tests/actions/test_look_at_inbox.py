@@ -357,3 +357,10 @@ def test_digits_of_class_folders_are_read_as_data_add_reads_them(workspace: Work
     shutil.copyfile(tmp_path / "inbox" / "cat" / "new.png", tmp_path / "whole" / "cat" / "new.png")
     materialise("image_folder", tmp_path / "added", path=tmp_path / "whole")
     assert data.tree_digest(tmp_path / "added") == dvc_cli.digest(workspace.root)
+
+
+def test_two_looks_do_not_get_in_each_others_way(workspace: Workspace, inbox: Path, events: list[Any]) -> None:
+    with watch._alone(workspace) as first, watch._alone(workspace) as second:
+        assert first and not second
+        assert watch.look(workspace, str(inbox)).outcome == "busy"
+    assert watch.look(workspace, str(inbox)).outcome == "nothing new"

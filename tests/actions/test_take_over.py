@@ -11,6 +11,8 @@ import pytest
 
 from robustdistill.actions import by_hand, champion, decide, intent, take_over
 from robustdistill.actions.promote import offer, promote, rollback
+from robustdistill.actions.register import SHA
+from robustdistill.errors import ServiceFailed
 from robustdistill.gate.verdict import Verdict
 
 PASS = Verdict("pass", "0" * 64, [], None, {})
@@ -42,6 +44,7 @@ class Session:
     run: str = "r2"
     incomparable: str = ""
     awaits: str = ""
+    judged: str = ""
 
 
 class Replayed:
@@ -187,3 +190,11 @@ def test_what_a_crash_left_is_mended_first(current):
     assert done.outcome == "unchanged" and "completed" in done.sentence
     assert aliases(current) == ({"champion": 2, "previous": 1}, {})
     assert decide.reconciled(current) == []
+
+
+def test_a_candidate_that_is_changed_while_it_is_judged_is_not_promoted(current):
+    current.judged = by_hand._content(current, 2)
+    current.store.registry.tag("toy-candidates", 2, {SHA: "0" * 64})
+    with pytest.raises(ServiceFailed, match="was changed while it was judged"):
+        by_hand.promote_candidate(current, 2, PASS, by="me", why="test")
+    assert current.store.registry.aliases("toy")["champion"] == 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -68,15 +69,20 @@ def look(workspace: Workspace, source: str, *, endpoint: str | None = None, sett
 def _alone(workspace: Workspace) -> Iterator[bool]:
     """Whether no other look of this workspace is under way: two would fetch into one place and forget what the other
     saw."""
-    home = workspace.work / "watch"
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / "lock").open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+    workspace.work.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(workspace.work, os.O_RDONLY)  # the folder itself: a look at nothing leaves no trace
+    try:
+        yield _locked(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _look(workspace: Workspace, place: Source, settle: float) -> Look:
