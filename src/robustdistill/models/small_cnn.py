@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from robustdistill.config import Strict
-from robustdistill.models.images import flat, require_image
+from robustdistill.models.images import require_image
 
 GRID = 4
 # Channels of the convolutions, then those of the hidden linear layer (0: none). Most of tiny's parameters lie in the
@@ -42,7 +42,7 @@ class SmallCNN(nn.Module):
         self.head = head(channels * GRID * GRID, hidden, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(flat(self.pool(self.features(x))))
+        logits: Tensor = self.head(self.pool(self.features(x)).flatten(1))
         return logits
 
 
