@@ -71,3 +71,17 @@ def test_what_git_says_is_told(tmp_path: Path) -> None:
     with pytest.raises(ServiceFailed, match="not a git repository"):
         git_cli.git(tmp_path, "rev-parse", "--git-dir")
     assert git_cli.head(tmp_path) is None
+
+
+def test_a_clone_where_nobody_is_named_commits_as_we_do(root: Path, tmp_path: Path) -> None:
+    git_cli.commit(root, ["params.yaml"], "first")
+    git_cli.git(root, "clone", "--quiet", str(root), str(tmp_path / "clone"))
+    clone = tmp_path / "clone"
+    (clone / "params.yaml").write_text("b")
+    assert git_cli.commit(clone, ["params.yaml"], "second")
+    assert git_cli.git(clone, "log", "-1", "--format=%ae").strip() == git_cli.EMAIL
+    git_cli.git(clone, "config", "user.name", "ops")
+    git_cli.git(clone, "config", "user.email", "ops@example.org")
+    (clone / "params.yaml").write_text("c")
+    assert git_cli.commit(clone, ["params.yaml"], "third")
+    assert git_cli.git(clone, "log", "-1", "--format=%ae").strip() == "ops@example.org"

@@ -28,7 +28,8 @@ def git(root: Path, *arguments: str) -> str:
         raise ServiceFailed("git is not installed", fix="install git; a workspace is a git repository") from error
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip()
-        raise ServiceFailed(f"git {arguments[0]} failed: {said}", where=str(root))
+        verb = next(word for word in arguments if not word.startswith("-") and "=" not in word)
+        raise ServiceFailed(f"git {verb} failed: {said}", where=str(root))
     return done.stdout
 
 
@@ -47,8 +48,17 @@ def commit(root: Path, paths: Sequence[str], message: str) -> bool:
     git(root, "add", "--", *present)
     if not git(root, "diff", "--cached", "--name-only", "--", *present).strip():
         return False
-    git(root, "commit", "--quiet", "--message", message, "--only", "--", *present)
+    git(root, *_identity(root), "commit", "--quiet", "--message", message, "--only", "--", *present)
     return True
+
+
+def _identity(root: Path) -> tuple[str, ...]:
+    """Options that name ours where nobody is named, as in a clone on a server."""
+    try:
+        git(root, "config", "--get", "user.email")
+    except ServiceFailed:
+        return ("-c", f"user.name={NAME}", "-c", f"user.email={EMAIL}")
+    return ()
 
 
 def history(root: Path, path: str) -> list[tuple[str, str]]:
