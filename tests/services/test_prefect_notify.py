@@ -65,7 +65,7 @@ def test_a_verdict_is_one_sentence_with_the_runs_page(block: Block, monkeypatch:
 
 def test_what_is_no_news_is_not_told(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "slack-webhook/team")
-    for outcome in ("unchanged", "nothing new", "busy", "waiting", "dry run"):
+    for outcome in ("unchanged", "nothing new", "busy", "too few", "dry run"):
         assert not prefect_notify.tell("watch", "digits", outcome, "x")
     assert block.bodies == []
 
