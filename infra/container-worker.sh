@@ -7,14 +7,5 @@ if env | grep -q '^\(PREFECT_SERVER_DATABASE\|PREFECT_API_DATABASE\|MLFLOW_BACKE
     echo "error: a worker may not know a database" >&2
     exit 2
 fi
-if [ "${1:-}" != promoter ]; then
-    # the watch's schedule sleeps while there is no source to watch
-    ROBUSTDISTILL_WATCHES=true
-    [ -n "${ROBUSTDISTILL_SOURCE:=}" ] || ROBUSTDISTILL_WATCHES=false
-    export ROBUSTDISTILL_SOURCE ROBUSTDISTILL_WATCHES
-    for pool in local promoter; do
-        prefect --no-prompt work-pool create $pool --type process --overwrite
-    done
-    prefect --no-prompt deploy --all
-fi
+[ "${1:-}" = promoter ] || sh infra/deploy.sh
 exec prefect worker start --pool "${1:-local}" --with-healthcheck

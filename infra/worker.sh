@@ -18,14 +18,7 @@ python infra/wait.py "$MLFLOW_TRACKING_URI/health" "$PREFECT_API_URL/health" \
     "$MLFLOW_TRACKING_URI/api/2.0/mlflow/registered-models/get?name=$ROBUSTDISTILL_MODEL"
 case $role in
 trainer)
-    # the watch's schedule sleeps while there is no source to watch
-    ROBUSTDISTILL_WATCHES=true
-    [ -n "${ROBUSTDISTILL_SOURCE:=}" ] || ROBUSTDISTILL_WATCHES=false
-    export ROBUSTDISTILL_SOURCE ROBUSTDISTILL_WATCHES
-    for pool in local promoter; do
-        prefect --no-prompt work-pool create $pool --type process --overwrite
-    done
-    prefect --no-prompt deploy --all
+    sh infra/deploy.sh
     exec prefect worker start --pool local
     ;;
 promoter)

@@ -25,8 +25,8 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Line:
-    """One method at one size. blind: what only the attack without gradients broke. difference: to its
-    control, None for that one itself. two_way, word: of several seeds."""
+    """One method at one size. least, most: robust accuracy of its seeds. blind: what only the attack without gradients
+    broke. difference: to its control, None for that one itself. two_way, word: of several seeds."""
 
     size: str
     method: str
@@ -35,6 +35,8 @@ class Line:
     robust: float
     seconds: float
     passes: float
+    least: float
+    most: float
     blind: float | None = None
     difference: float | None = None
     interval: Interval | None = None
@@ -74,7 +76,17 @@ def _line(size: str, name: str, found: dict[tuple[str, str], dict[int, Record]],
     mean = {key: float(np.mean([record[where][key] for record in ours.values()])) for key in ("clean", "robust")}
     spent = {key: float(np.mean([r["spent"][key] for r in ours.values()])) for key in ("seconds", "passes")}
     blind = [r[where]["gradient"] - r[where]["robust"] for r in ours.values() if "gradient" in r[where]]
-    base = Line(size, name, len(ours), **mean, **spent, blind=float(np.mean(blind)) if blind else None)
+    robust = [r[where]["robust"] for r in ours.values()]
+    base = Line(
+        size,
+        name,
+        len(ours),
+        **mean,
+        **spent,
+        least=min(robust),
+        most=max(robust),
+        blind=float(np.mean(blind)) if blind else None,
+    )
     theirs = found.get((size, control), {})
     both = sorted(set(ours) & set(theirs))
     if name == control or not both:
@@ -131,7 +143,7 @@ def markdown(records: Sequence[Record], stage: str) -> str:
     what = "one seed, validation images, no claim" if stage == "screen" else "fresh seeds, test images, AutoAttack"
     text = [f"## {stage.capitalize()}: {what}\n", *teacher_notes(records, stage), ""]
     head = ["size", "method", "seeds", "core-s", "passes", "clean", "robust", "blind, points", "to control, points",
-            "95 % interval", "p (Holm)", "says"]  # fmt: skip
+            "95 % interval", "p (Holm)", "says", "robust, of each seed"]  # fmt: skip
     text += [_row(head), _row(["---"] * len(head)), *(_row(_cells(row)) for row in rows), ""]
     failed = [r for r in records if "failed" in r and r["run"]["stage"] == stage]
     text += [f"Failed: {r['run']['size']} {r['run']['method']}: {r['failed']}" for r in failed]
@@ -156,11 +168,12 @@ def _cells(row: Line) -> list[str]:
     cells = [row.size, row.method, str(row.seeds), f"{row.seconds:.1f}", f"{row.passes:.2f}",
              f"{row.clean * 100:.2f}", f"{row.robust * 100:.2f}",
              "" if row.blind is None else f"{row.blind * 100:.1f}"]  # fmt: skip
+    spread = "" if row.seeds == 1 else f"{row.least * 100:.1f} to {row.most * 100:.1f}"
     if row.difference is None or row.interval is None:
-        return [*cells, "control" if row.method == METHODS[row.method].control else "", "", "", ""]
+        return [*cells, "control" if row.method == METHODS[row.method].control else "", "", "", "", spread]
     lower, upper = (bound * 100 for bound in row.interval)
     shown = "" if row.p is None else f"{row.p:.3f}"
-    return [*cells, f"{row.difference * 100:+.2f}", f"{lower:+.2f} to {upper:+.2f}", shown, row.word]
+    return [*cells, f"{row.difference * 100:+.2f}", f"{lower:+.2f} to {upper:+.2f}", shown, row.word, spread]
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -38,7 +38,8 @@ def _option(parameter: inspect.Parameter, help_text: str, flag: str = "") -> cli
 
 def _run(flow: Any, given: Mapping[str, Any], *, as_json: bool, debug: bool) -> int:
     workspace = Workspace.find(Path(given["workspace"]))
-    with workspace.lock():  # a workspace in use or a mistyped key is said before seconds are spent on a server
+    # A workspace in use or a mistyped key is said before seconds are spent on a server.
+    with workspace.lock(patience=60.0 * (given.get("patience") or 0)):
         workspace.params(), workspace.policy()
     out = console.console(quiet=as_json)
     out.print(

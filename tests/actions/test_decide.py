@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
+from toy_session import Replayed, Session, Workspace
 
 from robustdistill.actions import champion, decide, intent, reconcile
 from robustdistill.actions.promote import OFFER, promote, rollback
@@ -19,34 +17,6 @@ from robustdistill.gate.verdict import Verdict
 from robustdistill.services.mlflow_registry import Registry
 
 PASS = Verdict("pass", "0" * 64, [], None, {})
-
-
-@dataclass
-class Workspace:
-    work: Path
-    name: str = "toy"
-    promote: str = "auto"
-
-    def policy(self):
-        return self
-
-
-@dataclass
-class Session:
-    """As much of a session as `settle` uses."""
-
-    workspace: Workspace
-    store: Any
-    incomparable: str = ""
-    run: str = "r1"
-    awaits: str = ""
-
-
-class Replayed:
-    """A replay in which all answered as judged."""
-
-    def _asdict(self):
-        return {}
 
 
 @pytest.fixture
@@ -99,7 +69,6 @@ def test_a_first_refusal_says_that_there_is_no_champion(store, work, registered)
 def test_a_promotion_names_version_and_alias(current, registered, monkeypatch):
     monkeypatch.setattr(decide, "evidence", lambda *_: None)
     monkeypatch.setattr(decide, "replay", lambda *_: Replayed())
-    current.workspace.artifacts = current.workspace.work
     done = decide.settle(current, candidate(current, registered(3.0)), PASS)
     assert (done.outcome, done.sentence) == ("promoted", "toy version 3 is champion, before it version 2")
     assert done.registry == ["toy-candidates version 3", "toy version 3, alias champion"]
@@ -111,7 +80,6 @@ def foreseen(current, number, monkeypatch, result=PASS):
     monkeypatch.setattr(decide.register, "identity", lambda _: known)
     monkeypatch.setattr(decide, "evidence", lambda *_: None)
     monkeypatch.setattr(decide, "replay", lambda *_: Replayed())
-    current.workspace.artifacts = current.workspace.work
     before = state(current.store)
     done = decide.foreseen(current, result)
     assert state(current.store) == before
@@ -221,7 +189,6 @@ def test_credentials_that_may_not_move_the_champion_hand_over(current, registere
     monkeypatch.setattr(decide, "replay", lambda *_: Replayed())
     monkeypatch.setattr(decide, "evidence", lambda *_: None)
     forbid(monkeypatch)
-    current.workspace.artifacts = current.workspace.work
     done = decide.settle(current, candidate(current, new), PASS)
     assert done.outcome == "waiting" and "these credentials may not move it" in done.sentence
     assert not intent.path(current.workspace.work).exists()
@@ -229,11 +196,10 @@ def test_credentials_that_may_not_move_the_champion_hand_over(current, registere
     assert champion.current(current.store, "toy")[0] == 2
 
 
-def test_what_these_credentials_may_not_mend_is_left_to_the_promoter(current, monkeypatch, tmp_path):
+def test_what_these_credentials_may_not_mend_is_left_to_the_promoter(current, monkeypatch):
     """A promoter's intent is pending: a trainer's flow goes on, and calls the promoter when it has ended."""
     plan = intent.Intent.new("rollback", "toy", current.store.registry, by="me", why="x", target=1)
     intent.declare(current.store, plan, current.workspace.work)
-    current.workspace.journal = tmp_path / "journal.jsonl"
     with monkeypatch.context() as patch:
         forbid(patch)
         (said,) = decide.reconciled(current)

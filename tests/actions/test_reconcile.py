@@ -7,11 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from toy_session import Crash, crash_before
 
 from robustdistill.actions import champion, intent, owner
 from robustdistill.actions.promote import Promoted, promote, rollback
@@ -19,33 +19,7 @@ from robustdistill.actions.reconcile import reconcile
 from robustdistill.services.mlflow_registry import Registry
 from robustdistill.services.mlflow_store import Store
 
-WRITES = ("ensure", "create", "tag", "tag_model", "point")
 PASS = {"verdict": "pass"}
-
-
-class Crash(BaseException):
-    """Nothing may catch this, as nothing catches SIGKILL."""
-
-
-def crash_before(monkeypatch: pytest.MonkeyPatch, nth: int) -> Callable[[], int]:
-    """The nth write to the registry or the disk does not happen any more; returns how many were begun."""
-    begun = 0
-
-    def failing(real: Callable[..., object]) -> Callable[..., object]:
-        def call(*args: object, **kwargs: object) -> object:
-            nonlocal begun
-            begun += 1
-            if begun == nth:
-                raise Crash
-            return real(*args, **kwargs)
-
-        return call
-
-    for name in WRITES:
-        monkeypatch.setattr(Registry, name, failing(getattr(Registry, name)))
-    monkeypatch.setattr(intent, "write_atomically", failing(intent.write_atomically))
-    monkeypatch.setattr(intent, "forget", failing(intent.forget))
-    return lambda: begun
 
 
 def assert_one_valid_champion(store: Store, work: Path, among: tuple[int, ...]) -> int:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from toy_session import Crash, Replayed, Session, Workspace, crash_before
 
 from robustdistill.actions import by_hand, champion, decide, intent, take_over
 from robustdistill.actions.promote import offer, promote, rollback
@@ -18,40 +18,6 @@ from robustdistill.gate.verdict import Verdict
 PASS = Verdict("pass", "0" * 64, [], None, {})
 
 
-@dataclass
-class Workspace:
-    work: Path
-    name: str = "toy"
-    root: str = "/w"
-    gain: str = "inform"
-
-    @property
-    def artifacts(self):
-        return self.work
-
-    @property
-    def journal(self):
-        return self.work / "journal.jsonl"
-
-    def policy(self):
-        return self
-
-
-@dataclass
-class Session:
-    workspace: Workspace
-    store: Any
-    run: str = "r2"
-    incomparable: str = ""
-    awaits: str = ""
-    judged: str = ""
-
-
-class Replayed:
-    def _asdict(self):
-        return {}
-
-
 @pytest.fixture
 def current(store, work, registered, monkeypatch):
     """Version 1 is champion; candidate 2 waits."""
@@ -60,14 +26,14 @@ def current(store, work, registered, monkeypatch):
     monkeypatch.setattr(by_hand, "rescored", lambda *_, **__: None)
     monkeypatch.setattr(by_hand, "replay", lambda *_: Replayed())
     said(monkeypatch, PASS)
-    return Session(Workspace(work), store)
+    return Session(Workspace(work), store, run="r2")
 
 
 def said(monkeypatch, verdict, incomparable=""):
     """What the gate says when the candidate is judged anew."""
 
-    def judge(session, _version):
-        session.incomparable = incomparable
+    def judge(session, version):
+        session.incomparable, session.judged = incomparable, by_hand._content(session, version)
         return verdict
 
     monkeypatch.setattr(by_hand, "judge_candidate", judge)
@@ -130,34 +96,16 @@ def test_what_a_rollback_withdrew_is_not_brought_back(current):
     assert aliases(current) == ({"champion": 1, "previous": 2}, {})
 
 
-class Killed(BaseException):
-    """Nothing may catch this, as nothing catches SIGKILL."""
-
-
 def test_killed_between_any_two_steps_the_next_start_ends_it(current, monkeypatch):
     """Each time from the same beginning; the last attempt is not killed."""
     monkeypatch.setattr(intent, "smoke_test", lambda *_: None)  # of the files, which all stay as they are
-    registry = type(current.store.registry)
     for nth in range(1, 40):
-        count = 0
-
-        def killing(real, nth=nth):
-            def call(*given, **named):
-                nonlocal count
-                count += 1
-                if count == nth:
-                    raise Killed
-                return real(*given, **named)
-
-            return call
-
         with monkeypatch.context() as patch:
-            for name in ("create", "tag", "tag_model", "point"):
-                patch.setattr(registry, name, killing(getattr(registry, name)))
+            crash_before(patch, nth)
             try:
                 taken(current)
                 ended = True
-            except Killed:
+            except Crash:
                 ended = False
         taken(current)
         number, _ = champion.current(current.store, "toy")

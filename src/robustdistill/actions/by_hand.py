@@ -81,7 +81,7 @@ def promote_candidate(current: Session, version: int, result: Verdict, *, by: st
     if result.verdict == "fail":
         sentence = f"{here} did not pass the gate; {champion.stays(current.store, workspace.name)}"
         return _summary(current, "refused", sentence, record, [])
-    if current.judged not in ("", _content(current, version)):
+    if current.judged != _content(current, version):
         cause = f"{here} was changed while it was judged; nothing was promoted"
         raise ServiceFailed(cause, fix="see who did, and promote it again")
     export = _export(current, f"{workspace.name}-candidates", version)

@@ -1,5 +1,5 @@
-"""Which number format is faster here, by measurement: the same code in bfloat16 is three times as fast on one processor
-and five times as slow on another.
+"""Which number format is faster here, by measurement: what gains in bfloat16 on a processor that has instructions for
+it loses on one that has not, and both depend on the model.
 
 Timed is what a training does most, the gradient of an input; the format in which it is clearly faster is remembered by
 machine and model, so that the same training is done in the same arithmetic next time, too.

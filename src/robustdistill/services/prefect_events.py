@@ -18,10 +18,8 @@ from robustdistill.services.bounded import within
 DATA_CHANGED = "robustdistill.data.changed"
 CHAMPION_DRIFTED = "robustdistill.champion.drifted"
 CANDIDATE_WAITING = "robustdistill.candidate.waiting"
-CHAMPION_PROMOTED = "robustdistill.champion.promoted"
-CANDIDATE_REFUSED = "robustdistill.candidate.refused"
 RUN_FAILED = "robustdistill.run.failed"
-EVENTS = (DATA_CHANGED, CHAMPION_DRIFTED, CANDIDATE_WAITING, CHAMPION_PROMOTED, CANDIDATE_REFUSED, RUN_FAILED)
+EVENTS = (DATA_CHANGED, CHAMPION_DRIFTED, CANDIDATE_WAITING, RUN_FAILED)
 
 SECONDS = 10.0  # for connecting, sending and the server's answer together
 _LONGEST = 1000  # characters of one value: an event is a line, not a log

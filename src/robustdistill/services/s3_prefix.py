@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robustdistill.errors import BadInput, ServiceFailed, ServiceRefused
-from robustdistill.services.dvc_remote import ENDPOINTS, redact, require_no_secret
+from robustdistill.errors import BadInput
+from robustdistill.services.dvc_remote import ENDPOINTS, require_no_secret
 from robustdistill.services.inbox import Item, Listing, fault_of_name, is_passed_over
+from robustdistill.services.s3_errors import code, explained
 
 CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 10, 60, 4
 GONE = ("404", "NoSuchKey", "PreconditionFailed", "412")  # of an object: removed or replaced since it was listed
-REFUSED = ("AccessDenied", "403", "401", "SignatureDoesNotMatch", "InvalidAccessKeyId", "InvalidToken", "ExpiredToken")
-KEYS = "export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of a user who may list and read there"
 
 
 @dataclass(frozen=True)
@@ -78,33 +77,14 @@ class Prefix:
             try:
                 answer = self.client.get_object(Bucket=self.bucket, Key=self.prefix + item.name, IfMatch=etag)
             except ClientError as error:
-                if _code(error) in GONE:
+                if code(error) in GONE:
                     return False
                 raise
             with answer["Body"] as body, to.open("wb") as copy:
                 shutil.copyfileobj(body, copy)
         return to.stat().st_size == int(answer["ContentLength"])
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
-
+    def _explained(self) -> AbstractContextManager[None]:
         where = f"{self.shown} at {self.endpoint}" if self.endpoint else self.shown
-        try:
-            yield
-        except NoCredentialsError as error:
-            raise ServiceRefused("S3 asks for credentials, and there are none", where=where, fix=KEYS) from error
-        except ClientError as error:
-            code = _code(error)
-            if code == "NoSuchBucket":
-                raise ServiceRefused("there is no such bucket", where=where, fix="make it, or name another") from error
-            if code in REFUSED:
-                raise ServiceRefused("S3 refuses these credentials", where=where, fix=KEYS) from error
-            raise ServiceFailed(f"S3: {redact(str(error))}", where=where) from None
-        except BotoCoreError as error:
-            cause = f"S3 does not answer: {redact(str(error))}"
-            raise ServiceFailed(cause, where=where, fix="start it; the next look takes what is new") from None
-
-
-def _code(error: Any) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
+        again = "start it; the next look takes what is new"
+        return explained(where, do="list and read", bucket="make it, or name another", again=again)

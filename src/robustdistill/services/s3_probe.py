@@ -10,10 +10,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from robustdistill.services.http_probe import SECONDS, skew
+from robustdistill.services.s3_errors import DENIED, MISSING, WRONG_KEY, code
 
-REFUSED = ("AccessDenied", "403", "Forbidden", "AllAccessDisabled")
-WRONG_KEY = ("SignatureDoesNotMatch", "InvalidAccessKeyId", "InvalidToken", "ExpiredToken", "401")
-MISSING = ("NoSuchBucket", "404")
+NOT_THERE = (*MISSING, "404")  # of a bucket: nothing else is asked for by name
 ELSEWHERE = ("iam-role",)  # asks the machine's provider at an address that the user did not name
 PROBE = ".doctor-"
 
@@ -46,7 +45,7 @@ def rights(bucket: str, prefix: str, *, endpoint: str, profile: str, region: str
         key = "/".join(filter(None, (prefix.strip("/"), f"{PROBE}{uuid.uuid4().hex}")))
         return _written(client, bucket, key, found) if write else found._replace(puts=_may_put(client, bucket, key))
     except ClientError as error:
-        return found._replace(lists=False, cause=_cause(error), said=_code(error))
+        return found._replace(lists=False, cause=_cause(error), said=code(error))
     except BotoCoreError as error:
         return found._replace(cause=_unsent(error), said=type(error).__name__)
 
@@ -63,14 +62,9 @@ def _client(endpoint: str, profile: str, region: str) -> Any:
     return session.client("s3", endpoint_url=endpoint or None, config=patience)
 
 
-def _code(error: Any) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
 def _cause(error: Any) -> str:
-    code = _code(error)
-    for names, cause in ((WRONG_KEY, "credentials"), (REFUSED, "credentials"), (MISSING, "bucket")):
-        if code in names:
+    for names, cause in ((WRONG_KEY + DENIED, "credentials"), (NOT_THERE, "bucket")):
+        if code(error) in names:
             return cause
     return "other"
 
@@ -90,7 +84,7 @@ def _allowed(call: Callable[[], Any]) -> tuple[bool, Any]:
     try:
         return True, call()
     except ClientError as error:
-        return _code(error) not in REFUSED, None
+        return code(error) not in DENIED, None
 
 
 def _may_put(client: Any, bucket: str, key: str) -> bool:

@@ -16,15 +16,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
-from robustdistill.errors import BadInput, ServiceFailed, ServiceRefused
-from robustdistill.services.dvc_remote import ENDPOINTS, redact
-from robustdistill.services.s3_prefix import REFUSED, Prefix
+from robustdistill.errors import BadInput
+from robustdistill.services.dvc_remote import ENDPOINTS
+from robustdistill.services.s3_errors import code, explained
+from robustdistill.services.s3_prefix import Prefix
 
 VARIABLE, ENDPOINT, LOCK = (f"ROBUSTDISTILL_RECORDS{end}" for end in ("", "_ENDPOINT", "_LOCK"))
 MODES = ("COMPLIANCE", "GOVERNANCE")
 THERE = ("PreconditionFailed", "412")  # If-None-Match: the key is taken, and it names the content
 UNABLE = ("NotImplemented", "501")  # a server that knows no If-None-Match
-KEYS = "export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of a user who may write there"
 
 
 def are_kept() -> bool:
@@ -49,22 +49,9 @@ class Records:
 
     def put(self, key: str, body: bytes) -> None:
         """Keeps `body` (JSON) under a key that names its content, once. Raises ServiceFailed or ServiceRefused."""
-        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
-
         given = {"Bucket": self.place.bucket, "Key": f"{self.place.prefix}{key}", "Body": body, **self._kept(body)}
-        where = self.place.shown
-        try:
+        with explained(self.place.shown, do="write", bucket="make it, with object lock"):
             self._write(given)
-        except NoCredentialsError as error:
-            raise ServiceRefused("S3 asks for credentials, and there are none", where=where, fix=KEYS) from error
-        except ClientError as error:
-            if _code(error) == "NoSuchBucket":
-                raise ServiceRefused("there is no such bucket", where=where, fix="make it, with object lock") from error
-            if _code(error) in REFUSED:
-                raise ServiceRefused("S3 refuses these credentials", where=where, fix=KEYS) from error
-            raise ServiceFailed(f"S3: {redact(str(error))}", where=where) from None
-        except BotoCoreError as error:
-            raise ServiceFailed(f"S3 does not answer: {redact(str(error))}", where=where) from None
 
     def _write(self, given: dict[str, Any]) -> None:
         from botocore.exceptions import ClientError
@@ -72,9 +59,9 @@ class Records:
         try:
             self.place.client.put_object(**given, IfNoneMatch="*")
         except ClientError as error:
-            if _code(error) in UNABLE:
+            if code(error) in UNABLE:
                 self.place.client.put_object(**given)
-            elif _code(error) not in THERE:
+            elif code(error) not in THERE:
                 raise
 
     def _kept(self, body: bytes) -> dict[str, Any]:
@@ -95,7 +82,3 @@ def _lock(text: str) -> tuple[str, int] | None:
         fix = f"{LOCK}='COMPLIANCE 3650', or 'GOVERNANCE 30': mode and days"
         raise BadInput(f"{text!r} is no lock", where=LOCK, fix=fix)
     return mode.upper(), int(days)
-
-
-def _code(error: Any) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
